@@ -1,0 +1,3 @@
+//! The thin front door: everything is put together in [`nodetap::app`].
+
+fn main() {}

@@ -1,0 +1,2 @@
+//! nodetap's automation.
+fn main() {}
