@@ -2,6 +2,8 @@
 //! ACK of the handshake leaves, so before our accept() can return); listening sockets are counted where they begin and
 //! end; connections that are not steered are reported when they fail or close. It never sets `reply`, which is shared.
 
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_ns};
 use aya_ebpf::macros::sock_ops;
@@ -23,7 +25,7 @@ const LISTEN: u32 = 10;
 const NO_EXIST: u64 = 1;
 
 #[sock_ops]
-pub fn sockops(ctx: SockOpsContext) -> u32 {
+pub fn socket_state(ctx: SockOpsContext) -> u32 {
     match ctx.op() {
         TCP_CONNECT_CB => watch_state(&ctx),
         ACTIVE_ESTABLISHED_CB => established(&ctx),
@@ -155,9 +157,10 @@ fn address(ctx: &SockOpsContext, ip4: u32, local: bool) -> [u32; 4] {
     }
 }
 
-/// Adds to a counter that several CPUs may touch at once.
+/// Adds to a counter that several CPUs may touch at once. The intrinsic, because Rust offers no `fetch_add` for a
+/// target that it believes to have no compare-and-swap; BPF has had this instruction since 4.x.
 #[inline(always)]
 unsafe fn add(counter: *mut u64, amount: u64) {
     // SAFETY: the caller passes a live, aligned map value.
-    unsafe { core::sync::atomic::AtomicU64::from_ptr(counter).fetch_add(amount, core::sync::atomic::Ordering::Relaxed) };
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, amount) };
 }
