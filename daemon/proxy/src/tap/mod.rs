@@ -13,6 +13,16 @@ pub enum Side {
     Server,
 }
 
+impl Side {
+    /// Whom the bytes go to.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+}
+
 /// How a direction of the tunnel ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum End {
