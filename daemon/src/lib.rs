@@ -1,1 +1,2 @@
 //! The daemon and the command line.
+pub mod netlink;

@@ -50,3 +50,10 @@ impl Default for Limits {
         Self { body: 256 * 1024, head: 256 * 1024, pipeline: 128 }
     }
 }
+pub struct Tap {}
+impl Tap {
+    pub fn new(_c: std::sync::Arc<nodetap_core::exchange::Connection>, _t: Option<u64>, _l: Limits) -> Self { Self {} }
+    pub fn observe(&mut self, _f: Side, _b: &[u8], _n: u64, _i: &mut nodetap_core::ulid::UlidSource, _o: &mut Vec<nodetap_core::exchange::Event>) {}
+    pub fn ended(&mut self, _f: Side, _b: End, _n: u64, _i: &mut nodetap_core::ulid::UlidSource, _o: &mut Vec<nodetap_core::exchange::Event>) {}
+    pub fn finish(&mut self, _n: u64, _i: &mut nodetap_core::ulid::UlidSource, _o: &mut Vec<nodetap_core::exchange::Event>) {}
+}
