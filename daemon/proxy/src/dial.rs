@@ -53,7 +53,12 @@ pub async fn dial(
         _ = downstream.ready(Interest::ERROR) => Err(io::ErrorKind::ConnectionAborted.into()),
     };
     match connected {
-        Ok(stream) => Ok(Dialled { stream, announced }),
+        Ok(stream) => {
+            if let Ok(local) = stream.local_addr() {
+                steering.connected(destination, local);
+            }
+            Ok(Dialled { stream, announced })
+        }
         Err(error) => {
             if let Some(local) = announced {
                 steering.ended(local);

@@ -29,6 +29,8 @@ pub struct Destination {
     pub dial: SocketAddr,
     /// The address to dial from; when it is given, [`Steering::bound`] is told the port before the first packet leaves.
     pub source: Option<IpAddr>,
+    /// For the steering's own use.
+    pub tag: u64,
 }
 
 /// Why a connection has no destination; it is reset and counted under this word.
@@ -51,6 +53,9 @@ pub trait Steering: Send + Sync + 'static {
     fn bound(&self, _destination: &Destination, _local: SocketAddr) -> io::Result<()> {
         Ok(())
     }
+
+    /// The upstream connection stands; `local` is our end of it.
+    fn connected(&self, _destination: &Destination, _local: SocketAddr) {}
 
     /// The destination did not accept the connection.
     fn failed(&self, _destination: &Destination, _error: &io::Error) {}
@@ -81,6 +86,6 @@ impl Steering for Reverse {
             server: upstream,
             accepted: arrival.at,
         };
-        Ok(Destination { connection: Arc::new(connection), dial: upstream, source: None })
+        Ok(Destination { connection: Arc::new(connection), dial: upstream, source: None, tag: 0 })
     }
 }
