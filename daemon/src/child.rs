@@ -67,7 +67,8 @@ impl Identity {
     }
 }
 
-/// Starts `command` in the group at `cgroup`. Standard input, output and error are the command's.
+/// Starts `command` in the group at `cgroup`, with the environment variable `mark` set and the limits `files` of open
+/// files (soft and hard). Standard input, output and error are the command's.
 ///
 /// # Errors
 /// When not even the first process can be started; what happens later is an exit code.
@@ -76,6 +77,7 @@ pub fn start(
     cgroup: &Path,
     identity: Option<&Identity>,
     files: Option<(u64, u64)>,
+    mark: &str,
 ) -> io::Result<Child> {
     let mut first = Command::new("/proc/self/exe");
     first.arg(SUBCOMMAND).arg("--cgroup").arg(cgroup);
@@ -85,7 +87,7 @@ pub fn start(
     if let Some((soft, hard)) = files {
         first.arg("--files").arg(format!("{soft}:{hard}"));
     }
-    first.arg("--").args(command).spawn()
+    first.arg("--").args(command).env(mark, "1").spawn()
 }
 
 /// The first process: returns only when the command could not be started, with the exit code that says so.

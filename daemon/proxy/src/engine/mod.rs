@@ -25,7 +25,9 @@ const QUEUE: usize = 1024;
 /// How often each worker shows that it runs.
 const PULSE: Duration = Duration::from_millis(200);
 /// How often [`Engine::drain`] looks.
-const DRAIN_POLL: Duration = Duration::from_millis(5);
+const DRAIN_POLL: Duration = Duration::from_millis(2);
+/// Without a tunnel for so long, nothing waits in a listener's queue either.
+const DRAIN_QUIET: Duration = Duration::from_millis(20);
 
 /// What the engine is built from.
 pub struct Settings {
@@ -81,11 +83,9 @@ impl Engine {
         Ok(Self { shared, acceptor: Some(acceptor), workers })
     }
 
-    /// How long ago the slowest worker showed that it runs. A data plane that is stuck must not be given connections.
-    pub fn silence(&self) -> Duration {
-        let now = self.shared.elapsed_ms();
-        let oldest = self.shared.pulses.iter().map(|pulse| pulse.load(Ordering::Relaxed)).min().unwrap_or(0);
-        Duration::from_millis(now.saturating_sub(oldest))
+    /// To ask from elsewhere whether the data plane runs.
+    pub fn liveness(&self) -> Liveness {
+        Liveness { shared: Arc::clone(&self.shared) }
     }
 
     /// Tunnels that are open now.
@@ -98,14 +98,18 @@ impl Engine {
         self.shared.strays.load(Ordering::Relaxed)
     }
 
-    /// Closes the listeners, waits until all tunnels have ended or `grace` is over, then resets the rest. Returns how
-    /// many were cut. Whatever brings connections here must have been switched off before.
+    /// Serves what is queued already, waits until all tunnels have ended or `grace` is over, then closes the listeners
+    /// and resets the rest. Returns how many were cut. Whatever brings connections here must have been switched off.
     pub fn drain(mut self, grace: Duration) -> u64 {
-        self.stop_accepting();
-        let deadline = Instant::now() + grace;
-        while self.open() > 0 && Instant::now() < deadline {
+        let start = Instant::now();
+        let mut quiet_since = start;
+        while start.elapsed() < grace && quiet_since.elapsed() < DRAIN_QUIET {
             std::thread::sleep(DRAIN_POLL);
+            if self.open() > 0 {
+                quiet_since = Instant::now();
+            }
         }
+        self.stop_accepting();
         let cut = self.open();
         self.finish();
         cut
@@ -132,6 +136,21 @@ impl Drop for Engine {
         if !self.shared.stopped.load(Ordering::Acquire) {
             self.finish();
         }
+    }
+}
+
+/// Says how well the workers of an engine are.
+#[derive(Debug, Clone)]
+pub struct Liveness {
+    shared: Arc<Shared>,
+}
+
+impl Liveness {
+    /// How long ago the slowest worker showed that it runs. A data plane that is stuck must not be given connections.
+    pub fn silence(&self) -> Duration {
+        let now = self.shared.elapsed_ms();
+        let oldest = self.shared.pulses.iter().map(|pulse| pulse.load(Ordering::Relaxed)).min().unwrap_or(0);
+        Duration::from_millis(now.saturating_sub(oldest))
     }
 }
 
