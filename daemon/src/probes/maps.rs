@@ -30,6 +30,8 @@ pub struct Counts {
     pub ring_full: u64,
     /// Map entries that did not fit.
     pub map_full: u64,
+    /// Steered connects that did not reach our listener.
+    pub steered_failed: u64,
 }
 
 /// All maps of one target.
@@ -211,6 +213,7 @@ impl Maps {
             direct: of(Counter::Direct),
             ring_full: of(Counter::RingFull),
             map_full: of(Counter::MapFull),
+            steered_failed: of(Counter::SteeredFailed),
         }
     }
 }

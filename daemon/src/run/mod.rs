@@ -34,7 +34,7 @@ use self::observe::Observer;
 use self::options::Run;
 use self::processes::Processes;
 use self::recording::{Recording, RecordingSink};
-use self::steer::{KernelSteering, Role};
+use self::steer::KernelSteering;
 use self::upkeep::Upkeep;
 use crate::cgroup::Cgroup;
 use crate::child::{self, Identity};

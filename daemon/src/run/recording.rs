@@ -117,6 +117,9 @@ impl Recording {
             let (events, entries) = (counts.ring_full, counts.map_full);
             let _ = writeln!(out, "nodetap: the kernel had no room for {events} events and {entries} map entries");
         }
+        if let Some(failed) = aftermath.counts.map(|counts| counts.steered_failed).filter(|failed| *failed > 0) {
+            let _ = writeln!(out, "nodetap: {failed} connections were refused because nodetap could not take them");
+        }
         let _ = writeln!(out, "nodetap: {}", summary(&totals, &self.folder));
     }
 }
