@@ -2,8 +2,6 @@
 //! no I/O, no clock and no way to touch the traffic; its memory is bounded by [`Limits`]. What it cannot understand
 //! or finds ambiguous makes it say so in the record and go blind for the rest of the connection.
 
-
-
 /// Who sent the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Side {
