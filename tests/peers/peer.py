@@ -1,7 +1,7 @@
 """A peer in Python: as a server it tells each client what accept(), getpeername() and getsockname() gave, as a client
 what getpeername() and getsockname() gave. The other languages' peers speak the same.
 
-    peer.py serve 127.0.0.1|::1|dual     prints `port N`; GET /close-listener closes the listening socket
+    peer.py serve 127.0.0.1|::1|dual [PORT]   prints `port N`; GET /close-listener closes the listening socket
     peer.py connect HOST PORT            prints what its socket says, then the answer's body
 """
 
@@ -15,12 +15,13 @@ def shown(address):
     return f"[{host}]:{port}"
 
 
-def serve(where):
+def serve(where, port=0):
     family = socket.AF_INET if "." in where else socket.AF_INET6
     listener = socket.socket(family, socket.SOCK_STREAM)
     if family == socket.AF_INET6:
         listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if where == "dual" else 1)
-    listener.bind(("::" if where == "dual" else where, 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("::" if where == "dual" else where, int(port)))
     listener.listen(128)
     print("port", listener.getsockname()[1], flush=True)
     while True:

@@ -43,9 +43,8 @@ pub fn get_over(mut stream: TcpStream, path: &str) -> Result<Vec<u8>> {
     let head = read_head(&mut stream).context("the answer has no head")?;
     let text = String::from_utf8_lossy(&head).into_owned();
     anyhow::ensure!(text.starts_with("HTTP/1.1 200 "), "answered {text:?}");
-    let length = text
-        .lines()
-        .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse::<usize>().ok());
+    let length =
+        text.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse::<usize>().ok());
     let mut body = Vec::new();
     match length {
         Some(length) => {

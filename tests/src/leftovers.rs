@@ -46,7 +46,8 @@ pub fn cgroups() -> Vec<PathBuf> {
 pub fn kill_cgroup(cgroup: &Path) {
     // Gone already, in the good case.
     if std::fs::write(cgroup.join("cgroup.kill"), "1").is_ok() {
-        let empty = || std::fs::read_to_string(cgroup.join("cgroup.procs")).is_ok_and(|list| list.is_empty()).then_some(());
+        let empty =
+            || std::fs::read_to_string(cgroup.join("cgroup.procs")).is_ok_and(|list| list.is_empty()).then_some(());
         drop(eventually(Duration::from_secs(5), "an empty cgroup", empty));
         drop(std::fs::remove_dir(cgroup));
     }

@@ -103,7 +103,12 @@ impl Process {
             let left = end.saturating_duration_since(Instant::now());
             if state.1 || left.is_zero() {
                 drop(state);
-                bail!("{} never printed {what}; out: {:?} err: {}", self.name, self.so_far(Stream::Out), self.so_far(Stream::Err));
+                bail!(
+                    "{} never printed {what}; out: {:?} err: {}",
+                    self.name,
+                    self.so_far(Stream::Out),
+                    self.so_far(Stream::Err)
+                );
             }
             state = printed.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -142,9 +147,10 @@ impl Process {
     /// When it does not end within `deadline`.
     pub fn finish_within(&mut self, deadline: Duration) -> Result<Finished> {
         self.stdin = None;
-        let status = eventually(deadline, "the program's end", || self.child.try_wait().ok().flatten()).with_context(|| {
-            format!("{}; out: {:?} err: {}", self.name, self.so_far(Stream::Out), self.so_far(Stream::Err))
-        })?;
+        let status =
+            eventually(deadline, "the program's end", || self.child.try_wait().ok().flatten()).with_context(|| {
+                format!("{}; out: {:?} err: {}", self.name, self.so_far(Stream::Out), self.so_far(Stream::Err))
+            })?;
         // A grandchild may hold the pipes open for longer: what it prints is not this program's.
         let whole = |printed: &Printed| {
             let state = printed.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -103,9 +103,9 @@ impl Run {
         let own = self.process.pid();
         let found = eventually(DEADLINE, "CMD in a cgroup of its own", || {
             let ours = leftovers::cgroup_of(own)?;
-            process::children(own)
-                .into_iter()
-                .find_map(|child| leftovers::cgroup_of(child).filter(|cgroup| *cgroup != ours).map(|cgroup| (child, cgroup)))
+            process::children(own).into_iter().find_map(|child| {
+                leftovers::cgroup_of(child).filter(|cgroup| *cgroup != ours).map(|cgroup| (child, cgroup))
+            })
         });
         let (pid, cgroup) = found.with_context(|| self.process.so_far(process::Stream::Err))?;
         self.cgroup = Some(cgroup);
@@ -152,8 +152,10 @@ impl Drop for Run {
         if self.cgroup.is_none() && !self.process.has_ended() {
             let own = self.process.pid();
             let ours = leftovers::cgroup_of(own);
-            self.cgroup =
-                process::children(own).into_iter().find_map(leftovers::cgroup_of).filter(|cgroup| Some(cgroup) != ours.as_ref());
+            self.cgroup = process::children(own)
+                .into_iter()
+                .find_map(leftovers::cgroup_of)
+                .filter(|cgroup| Some(cgroup) != ours.as_ref());
         }
         // A stopped nodetap cannot clean up; a killed one has not: what is in CMD's cgroup goes here.
         if !self.process.has_ended() {

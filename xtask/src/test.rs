@@ -14,8 +14,14 @@ use crate::{ebpf, process, setup, workspace};
 
 /// All packages but the kernel programs, which are built for another machine; and the tiers, which a plain `cargo test`
 /// leaves out.
-const EVERYTHING: &[&str] =
-    &["--workspace", "--exclude", "nodetap-ebpf", "--all-targets", "--features", "nodetap-tests/netns,nodetap-tests/kernel"];
+const EVERYTHING: &[&str] = &[
+    "--workspace",
+    "--exclude",
+    "nodetap-ebpf",
+    "--all-targets",
+    "--features",
+    "nodetap-tests/netns,nodetap-tests/kernel",
+];
 
 /// What the test binaries counted.
 #[derive(Debug, Default, Clone, Copy)]
