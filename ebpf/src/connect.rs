@@ -40,7 +40,7 @@ pub fn connect4(ctx: SockAddrContext) -> i32 {
         let destination = Endpoint { address: [0, 0, MAPPED, ip], port: port(addr) };
         if let Some(listener) = steer(&ctx, &destination, true) {
             (*addr).user_ip4 = LOOPBACK4;
-            (*addr).user_port = listener.to_be();
+            (*addr).user_port = u32::from((listener as u16).to_be());
         }
     }
     PROCEED
@@ -75,7 +75,7 @@ pub fn connect6(ctx: SockAddrContext) -> i32 {
                 &raw mut (*addr).user_ip6[3],
                 if mapped { LOOPBACK4 } else { LAST_OF_LOOPBACK6 },
             );
-            (*addr).user_port = listener.to_be();
+            (*addr).user_port = u32::from((listener as u16).to_be());
         }
     }
     PROCEED

@@ -43,7 +43,7 @@ pub static LISTENING: HashMap<Endpoint, Listening> = HashMap::with_max_entries(4
 /// The target's listening sockets; user space tells them from others' by this.
 #[map]
 pub static LISTENERS: LruHashMap<u64, Endpoint> = LruHashMap::with_max_entries(4_096, 0);
-/// Addresses and ports on which somebody else listens: a wildcard listener of the target does not get these.
+/// Addresses and ports on which somebody else listens: never steered.
 #[map]
 pub static FOREIGN: HashMap<Endpoint, u32> = HashMap::with_max_entries(16_384, NO_PREALLOC);
 /// Our own dials to the target (source address and port) → the real client.

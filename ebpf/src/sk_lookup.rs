@@ -39,8 +39,12 @@ unsafe fn steer(ctx: &SkLookupContext, lookup: *mut bpf_sk_lookup) -> Option<()>
         if DIALS.get(remote).is_some() || IGNORED_PORTS.get(local.port).is_some() {
             return None;
         }
+        // Also where somebody else shares the very endpoint (SO_REUSEPORT): some of its connections are theirs.
+        if FOREIGN.get(local).is_some() {
+            return None;
+        }
         let exact = LISTENING.get(local).is_some();
-        if !exact && (FOREIGN.get(local).is_some() || !wildcard(local.port, v4)) {
+        if !exact && !wildcard(local.port, v4) {
             return None;
         }
         if IGNORED.get(maps::whole(remote.address)).is_some() {

@@ -81,7 +81,9 @@ fn closed(ctx: &SockOpsContext, from: u32) {
     if from == LISTEN {
         return stopped_listening(ctx, cookie);
     }
-    let _ = ORIGINS.remove(cookie);
+    if ORIGINS.remove(cookie).is_ok() && from == SYN_SENT {
+        maps::count(Counter::SteeredFailed);
+    }
     if DIRECT.remove(cookie).is_ok() {
         let kind = if from == SYN_SENT { EventKind::DirectFailed } else { EventKind::DirectClosed };
         event(ctx, cookie, kind, local(ctx));

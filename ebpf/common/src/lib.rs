@@ -206,7 +206,9 @@ pub enum Counter {
     RingFull = 3,
     /// Map entries that did not fit.
     MapFull = 4,
+    /// Steered connects that did not reach our listener.
+    SteeredFailed = 5,
 }
 
 /// Number of slots of the counter array.
-pub const COUNTERS: u32 = 5;
+pub const COUNTERS: u32 = 6;

@@ -13,6 +13,16 @@ pub enum Side {
     Server,
 }
 
+impl Side {
+    /// Whom the bytes go to.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+}
+
 /// How a direction of the tunnel ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum End {
@@ -39,4 +49,11 @@ impl Default for Limits {
     fn default() -> Self {
         Self { body: 256 * 1024, head: 256 * 1024, pipeline: 128 }
     }
+}
+pub struct Tap {}
+impl Tap {
+    pub fn new(_c: std::sync::Arc<nodetap_core::exchange::Connection>, _t: Option<u64>, _l: Limits) -> Self { Self {} }
+    pub fn observe(&mut self, _f: Side, _b: &[u8], _n: u64, _i: &mut nodetap_core::ulid::UlidSource, _o: &mut Vec<nodetap_core::exchange::Event>) {}
+    pub fn ended(&mut self, _f: Side, _b: End, _n: u64, _i: &mut nodetap_core::ulid::UlidSource, _o: &mut Vec<nodetap_core::exchange::Event>) {}
+    pub fn finish(&mut self, _n: u64, _i: &mut nodetap_core::ulid::UlidSource, _o: &mut Vec<nodetap_core::exchange::Event>) {}
 }
