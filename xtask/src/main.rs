@@ -11,6 +11,7 @@ mod packages;
 mod process;
 mod setup;
 mod test;
+mod tiers;
 mod toolchain;
 mod workspace;
 
