@@ -1,5 +1,11 @@
 //! The commands that read recordings, as a user calls them: what they print, what they warn of, how they end.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "all of this is test code; the lints only spare functions that are marked so"
+)]
+
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
