@@ -175,7 +175,7 @@ fn show_takes_what_ls_shows_of_an_id() {
     let full = ids(&good(home.path(), &["ls", "-o", "json"]))[1].clone();
     let page = good(home.path(), &["show", &short]);
     assert!(page.contains(&full) && page.contains("\n  \"answer\": 42\n"), "{page}");
-    assert_eq!(ids(&good(home.path(), &["show", &full.to_lowercase(), "-o", "json"])), [full.clone()]);
+    assert_eq!(ids(&good(home.path(), &["show", &full.to_lowercase(), "-o", "json"])), std::slice::from_ref(&full));
     assert!(good(home.path(), &["show", &full, "-o", "wide"]).contains(&full));
     let curl = good(home.path(), &["show", &full, "--curl"]);
     assert!(curl.starts_with("# Authorization was redacted"), "{curl}");
