@@ -1,1 +1,16 @@
 //! The daemon and the command line.
+//!
+//! Imports run downwards: what this machine offers ([`netlink`], [`cgroup`], [`child`], [`signals`]), then adapters
+//! ([`probes`]: the kernel programs, [`store`]: records on disk), then what is built of them ([`run`], [`commands`],
+//! [`doctor`]), then [`app`], the only one that knows everyone.
+
+pub mod app;
+pub mod cgroup;
+pub mod child;
+pub mod commands;
+pub mod doctor;
+pub mod netlink;
+pub mod probes;
+pub mod run;
+pub mod signals;
+pub mod store;

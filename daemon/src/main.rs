@@ -1,3 +1,5 @@
 //! The thin front door: everything is put together in [`nodetap::app`].
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    nodetap::app::main()
+}

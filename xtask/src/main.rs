@@ -1,2 +1,77 @@
-//! nodetap's automation.
-fn main() {}
+//! nodetap's automation: everything that builds, installs, tests, shows or measures the project starts here as
+//! `cargo xtask …`. It knows tools and files; what nodetap does with traffic is none of its business.
+#![allow(clippy::print_stdout, reason = "what these commands print is what they are for")]
+
+mod bench;
+mod cache;
+mod demo;
+mod ebpf;
+mod nightly;
+mod packages;
+mod process;
+mod setup;
+mod test;
+mod toolchain;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "nodetap's automation")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Find what a job needs, install what is missing, and say so before doing it
+    Setup {
+        /// The job at hand
+        #[arg(long = "for", value_enum, default_value = "all")]
+        job: setup::Job,
+    },
+    /// Build the kernel programs into ebpf/nodetap.bpf.o
+    Ebpf {
+        /// Change nothing: fail when the object that is checked in is not what its sources give
+        #[arg(long)]
+        check: bool,
+    },
+    /// Format, clippy, kernel object, unit tests and every test tier
+    Test {
+        /// Run only tests whose name contains this, and skip the checks before them
+        filter: Option<String>,
+    },
+    /// Capture real programs under `nodetap run` and show what was recorded
+    Demo,
+    /// Measure nodetap beside its peers: one run, interleaved, medians and ratios
+    Bench(bench::Options),
+    /// What takes longer: the kernel tier over and over
+    Soak {
+        /// How often
+        #[arg(long, default_value_t = 20)]
+        rounds: u32,
+        /// Only tests whose name contains this
+        filter: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Setup { job } => setup::run(job),
+        Command::Ebpf { check } => ebpf::run(check),
+        Command::Test { filter } => test::run(filter.as_deref()),
+        Command::Demo => demo::run(),
+        Command::Bench(options) => bench::run(&options),
+        Command::Soak { rounds, filter } => test::soak(rounds, filter.as_deref()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

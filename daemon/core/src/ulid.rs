@@ -10,7 +10,7 @@ const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const RANDOM_BITS: u32 = 80;
 
 /// A ULID (<https://github.com/ulid/spec>): 48 bits of milliseconds since 1970, then 80 bits that make it unique.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Ulid(u128);
 
 impl Ulid {
@@ -60,11 +60,12 @@ impl FromStr for Ulid {
         if text.len() != Self::LENGTH || text.as_bytes()[0] > b'7' {
             return Err(NotAUlid);
         }
-        text.bytes().try_fold(0u128, |value, byte| {
-            let digit = ALPHABET.iter().position(|a| *a == byte.to_ascii_uppercase()).ok_or(NotAUlid)?;
-            Ok((value << 5) | digit as u128)
-        })
-        .map(Ulid)
+        text.bytes()
+            .try_fold(0u128, |value, byte| {
+                let digit = ALPHABET.iter().position(|a| *a == byte.to_ascii_uppercase()).ok_or(NotAUlid)?;
+                Ok((value << 5) | digit as u128)
+            })
+            .map(Ulid)
     }
 }
 
@@ -106,7 +107,9 @@ mod tests {
 
     #[test]
     fn what_is_no_ulid_is_refused() {
-        for text in ["", "x", "8ZZZZZZZZZZZZZZZZZZZZZZZZZ", "01KD3000000000000000000000U", "0lKD3000000000000000000000U"] {
+        for text in
+            ["", "x", "8ZZZZZZZZZZZZZZZZZZZZZZZZZ", "01KD3000000000000000000000U", "0lKD3000000000000000000000U"]
+        {
             assert_eq!(text.parse::<Ulid>(), Err(NotAUlid), "{text}");
         }
     }

@@ -1,4 +1,13 @@
-//! The data plane: tunnels that change no byte, and taps that watch them. It knows neither Kubernetes nor eBPF:
-//! who a connection belongs to and where it was going is told to it.
+//! The data plane: tunnels that change no byte, and taps that watch them. It knows neither Kubernetes nor eBPF: who a
+//! connection belongs to and where it was going is told to it through [`steering::Steering`], and what it sees goes to
+//! a [`sink::Sink`].
+//!
+//! Reading order: [`steering`] and [`sink`] are its two seams, [`engine`] accepts and deals connections out to worker
+//! threads, [`dial`] makes the upstream connection, [`tunnel`] pumps, [`tap`] watches.
 
+pub mod dial;
+pub mod engine;
+pub mod sink;
+pub mod steering;
 pub mod tap;
+pub mod tunnel;

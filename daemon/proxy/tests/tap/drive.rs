@@ -36,7 +36,7 @@ impl Player {
             server: address(2),
             accepted: ACCEPTED,
         };
-        let tap = Tap::new(Arc::new(connection), limits);
+        let tap = Tap::new(Arc::new(connection), Some(5), limits);
         Self { tap, events: Vec::new(), now: ACCEPTED, ids, skips: false }
     }
 

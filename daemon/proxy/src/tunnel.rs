@@ -1,0 +1,259 @@
+//! The tunnel: two sockets, and the bytes between them. Not one is changed, added or held back; a half-close stays a
+//! half-close, a reset a reset, and who is slow slows the other side down through the kernel's own windows. What was
+//! written is shown to the [`Watch`] afterwards.
+//!
+//! A connection owns memory only while its receiver is slower than its sender: all connections of a worker read into
+//! one buffer and write from it at once, and only what the receiver did not take is kept (at most one window, 256 KiB,
+//! a direction). An idle connection therefore holds none.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::tap::{End, Side};
+
+/// The first read of a direction asks for this much; small messages stay in the processor's nearest cache.
+const FIRST_WINDOW: usize = 16 * 1024;
+/// Bulk transfers read this much at a time; also the most that a direction keeps.
+pub const LAST_WINDOW: usize = 256 * 1024;
+/// Full reads in a row before a window grows.
+const GROW_AFTER: u32 = 4;
+/// Reads that one connection may make before the other connections of its worker get their turn.
+const READS_PER_TURN: u32 = 8;
+
+/// Is shown what passed. Nothing it does can touch the traffic.
+pub trait Watch {
+    /// `bytes` of `from` were written to the other side.
+    fn passed(&mut self, from: Side, bytes: &[u8]);
+    /// `from` will send nothing more.
+    fn ended(&mut self, from: Side, end: End);
+}
+
+/// How a tunnel ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Close {
+    /// Both sides said FIN.
+    Orderly,
+    /// This side broke (RST, or an error on its socket); the other one has to be reset.
+    Broken(Side),
+}
+
+/// Pumps until both directions have ended.
+pub async fn pump(client: &mut TcpStream, server: &mut TcpStream, watch: &mut impl Watch, scratch: &Scratch) -> Close {
+    let mut tunnel = Tunnel { up: Flow::new(Side::Client), down: Flow::new(Side::Server), broken: None };
+    poll_fn(|cx| scratch.with(|buffer| tunnel.poll(cx, client, server, watch, buffer))).await
+}
+
+/// A worker's one read buffer, shared by its connections. Borrowed for the length of one `poll`, in which nothing waits.
+#[derive(Debug)]
+pub struct Scratch(std::cell::RefCell<Vec<u8>>);
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self(std::cell::RefCell::new(vec![0; LAST_WINDOW]))
+    }
+}
+
+impl Scratch {
+    fn with<T>(&self, f: impl FnOnce(&mut [u8]) -> T) -> T {
+        f(&mut self.0.borrow_mut())
+    }
+}
+
+struct Tunnel {
+    up: Flow,
+    down: Flow,
+    /// The side whose socket broke, while the other side's last bytes are still on their way.
+    broken: Option<Side>,
+}
+
+impl Tunnel {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut TcpStream,
+        server: &mut TcpStream,
+        watch: &mut impl Watch,
+        buffer: &mut [u8],
+    ) -> Poll<Close> {
+        for side in [Side::Client, Side::Server] {
+            let (flow, from, to) = match side {
+                Side::Client => (&mut self.up, &mut *client, &mut *server),
+                Side::Server => (&mut self.down, &mut *server, &mut *client),
+            };
+            if let Poll::Ready(step) = flow.poll(cx, from, to, watch, buffer) {
+                match step {
+                    Step::Ended => {}
+                    Step::Turn => cx.waker().wake_by_ref(),
+                    Step::SourceBroke => return Poll::Ready(Close::Broken(side)),
+                    // What the receiver had sent before it broke is still owed to the other side.
+                    Step::TargetBroke => {
+                        self.broken = Some(side.other());
+                    }
+                }
+            }
+        }
+        match self.broken {
+            Some(side) if self.flow(side).has_ended() => Poll::Ready(Close::Broken(side)),
+            None if self.up.has_ended() && self.down.has_ended() => Poll::Ready(Close::Orderly),
+            _ => Poll::Pending,
+        }
+    }
+
+    fn flow(&self, from: Side) -> &Flow {
+        match from {
+            Side::Client => &self.up,
+            Side::Server => &self.down,
+        }
+    }
+}
+
+/// What came of polling a direction.
+enum Step {
+    /// It is over.
+    Ended,
+    /// It has more to do, after the others.
+    Turn,
+    /// Reading failed.
+    SourceBroke,
+    /// Writing failed: its bytes have nowhere to go.
+    TargetBroke,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// FIN was read; what is kept has to be written first.
+    Finishing,
+    Ended,
+}
+
+/// One direction.
+struct Flow {
+    from: Side,
+    state: State,
+    /// What the receiver has not taken yet, from `written` on.
+    kept: Vec<u8>,
+    written: usize,
+    window: usize,
+    full_reads: u32,
+}
+
+impl Flow {
+    fn new(from: Side) -> Self {
+        Self { from, state: State::Open, kept: Vec::new(), written: 0, window: FIRST_WINDOW, full_reads: 0 }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.state == State::Ended
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut TcpStream,
+        to: &mut TcpStream,
+        watch: &mut impl Watch,
+        buffer: &mut [u8],
+    ) -> Poll<Step> {
+        for _ in 0..READS_PER_TURN {
+            if self.state == State::Ended {
+                return Poll::Ready(Step::Ended);
+            }
+            if !self.kept.is_empty() && ready!(self.write_kept(cx, to, watch)).is_err() {
+                return Poll::Ready(self.target_broke());
+            }
+            if self.state == State::Finishing {
+                self.state = State::Ended;
+                watch.ended(self.from, End::Fin);
+                return Poll::Ready(match ready!(Pin::new(to).poll_shutdown(cx)) {
+                    Ok(()) => Step::Ended,
+                    Err(_) => Step::TargetBroke,
+                });
+            }
+            let count = match ready!(self.read(cx, from, buffer)) {
+                Ok(0) => {
+                    self.state = State::Finishing;
+                    continue;
+                }
+                Ok(count) => count,
+                Err(_) => {
+                    self.state = State::Ended;
+                    watch.ended(self.from, End::Reset);
+                    return Poll::Ready(Step::SourceBroke);
+                }
+            };
+            if self.write(cx, to, &buffer[..count], watch).is_err() {
+                return Poll::Ready(self.target_broke());
+            }
+        }
+        Poll::Ready(Step::Turn)
+    }
+
+    fn target_broke(&mut self) -> Step {
+        self.state = State::Ended;
+        self.kept = Vec::new();
+        Step::TargetBroke
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>, from: &mut TcpStream, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let window = self.window.min(buffer.len());
+        let mut space = ReadBuf::new(&mut buffer[..window]);
+        ready!(Pin::new(from).poll_read(cx, &mut space))?;
+        let count = space.filled().len();
+        self.full_reads = if count == window { self.full_reads + 1 } else { 0 };
+        if self.full_reads >= GROW_AFTER {
+            self.window = LAST_WINDOW;
+        } else if count < FIRST_WINDOW {
+            self.window = FIRST_WINDOW;
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    /// Writes what the receiver takes now and keeps the rest.
+    fn write(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut TcpStream,
+        bytes: &[u8],
+        watch: &mut impl Watch,
+    ) -> io::Result<()> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match Pin::new(&mut *to).poll_write(cx, rest) {
+                Poll::Ready(Ok(count)) => {
+                    watch.passed(self.from, &rest[..count]);
+                    rest = &rest[count..];
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => {
+                    self.kept.extend_from_slice(rest);
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write_kept(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut TcpStream,
+        watch: &mut impl Watch,
+    ) -> Poll<io::Result<()>> {
+        while self.written < self.kept.len() {
+            let rest = &self.kept[self.written..];
+            let count = ready!(Pin::new(&mut *to).poll_write(cx, rest))?;
+            watch.passed(self.from, &rest[..count]);
+            self.written += count;
+        }
+        // Given back at once: the next reads may fit without it.
+        self.kept = Vec::new();
+        self.written = 0;
+        Poll::Ready(Ok(()))
+    }
+}

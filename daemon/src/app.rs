@@ -1,0 +1,84 @@
+//! The one place that knows every part: the command line, and what each command is made of.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{ls::Ls};
+use crate::run::{self, Failure, options};
+use crate::{child, doctor};
+
+/// Records what a program sends and receives.
+#[derive(Debug, Parser)]
+#[command(name = "nodetap", version, about, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a command and record what it sends and receives
+    Run(options::Run),
+    /// Pass connections on to an upstream and record them; needs no root
+    Proxy(options::Proxy),
+    /// List what was recorded
+    Ls(Ls),
+    /// Check whether this machine can run nodetap
+    Doctor(doctor::Doctor),
+    /// The first process of `nodetap run`
+    #[command(name = child::SUBCOMMAND, hide = true)]
+    RunInCgroup(RunInCgroup),
+}
+
+#[derive(Debug, clap::Args)]
+struct RunInCgroup {
+    #[arg(long)]
+    cgroup: PathBuf,
+    #[arg(long = "as")]
+    user: Option<String>,
+    #[arg(long, value_parser = files)]
+    files: Option<(u64, u64)>,
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<OsString>,
+}
+
+fn files(text: &str) -> Result<(u64, u64), String> {
+    let parsed = text.split_once(':').and_then(|(soft, hard)| Some((soft.parse().ok()?, hard.parse().ok()?)));
+    parsed.ok_or_else(|| "expected SOFT:HARD".to_owned())
+}
+
+/// Does what the command line says; the exit code is the process's.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log();
+    match cli.command {
+        Command::Run(options) => finish("run", run::run(&options)),
+        Command::Proxy(options) => finish("proxy", run::proxy(&options)),
+        Command::Ls(ls) => ls.run(),
+        Command::Doctor(doctor) => doctor.run(),
+        Command::RunInCgroup(first) => {
+            ExitCode::from(child::become_command(&first.command, &first.cgroup, first.user.as_deref(), first.files))
+        }
+    }
+}
+
+fn finish(command: &str, result: Result<u8, Failure>) -> ExitCode {
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            let _ = writeln!(std::io::stderr(), "nodetap {command}: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+/// Logs go to stderr; `NODETAP_LOG` sets the filter (warnings and worse by default).
+fn log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("NODETAP_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+}

@@ -1,0 +1,111 @@
+//! What the hooks tell, decoded.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use aya::Ebpf;
+use aya::maps::{MapData, RingBuf};
+use nodetap_ebpf_common::{EventKind, Reason};
+use rustix::event::{PollFd, PollFlags, Timespec};
+
+use super::{Error, wire};
+
+/// Why a connect was not steered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhyDirect {
+    Off,
+    Away,
+    Refused,
+    NoRoute,
+    Scoped,
+}
+
+/// Something that a socket of the target did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observation {
+    /// The kernel's identifier of the socket.
+    pub cookie: u64,
+    /// CLOCK_MONOTONIC nanoseconds.
+    pub time_ns: u64,
+    pub what: Observed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observed {
+    /// It connects, and is not steered.
+    Direct { destination: SocketAddr, why: WhyDirect, pid: u32, name: String },
+    /// Such a connection was not established; repeated SYNs tell a time-out from a refusal.
+    DirectFailed { retransmits: u32 },
+    /// Such a connection ended.
+    DirectClosed { local: SocketAddr, sent: u64, received: u64 },
+    Listen { local: SocketAddr },
+    ListenClosed { local: SocketAddr },
+}
+
+/// The reading end of the ring.
+pub struct Ring(RingBuf<MapData>);
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ring").finish_non_exhaustive()
+    }
+}
+
+impl Ring {
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
+        const NAME: &str = "EVENTS";
+        let map = ebpf.take_map(NAME).ok_or(Error::Missing(NAME))?;
+        RingBuf::try_from(map).map(Self).map_err(|source| Error::Map { name: NAME, source })
+    }
+
+    /// Waits until something is there, `stop` is readable, or the time is over.
+    pub fn wait(&self, stop: BorrowedFd<'_>, timeout: std::time::Duration) -> io::Result<()> {
+        let timeout = Timespec {
+            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(timeout.subsec_nanos()),
+        };
+        let mut fds =
+            [PollFd::from_borrowed_fd(self.0.as_fd(), PollFlags::IN), PollFd::from_borrowed_fd(stop, PollFlags::IN)];
+        match rustix::event::poll(&mut fds, Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// The next observation, if there is one; what cannot be decoded is skipped.
+    pub fn next(&mut self) -> Option<Observation> {
+        loop {
+            let item = self.0.next()?;
+            if let Some(observation) = decode(&item) {
+                return Some(observation);
+            }
+        }
+    }
+}
+
+fn decode(bytes: &[u8]) -> Option<Observation> {
+    let event = wire::event(bytes)?;
+    let local = wire::socket_addr(event.local);
+    let what = match EventKind::from_number(event.kind)? {
+        EventKind::Direct => Observed::Direct {
+            destination: wire::socket_addr(event.remote),
+            why: match Reason::from_number(event.reason)? {
+                Reason::Off => WhyDirect::Off,
+                Reason::Away => WhyDirect::Away,
+                Reason::Refused => WhyDirect::Refused,
+                Reason::NoRoute => WhyDirect::NoRoute,
+                Reason::Scoped => WhyDirect::Scoped,
+                // Counted in the kernel, not told one by one.
+                Reason::Ignored | Reason::OtherNamespace => return None,
+            },
+            pid: event.pid,
+            name: wire::name(event.comm),
+        },
+        EventKind::DirectFailed => Observed::DirectFailed { retransmits: event.retransmits },
+        EventKind::DirectClosed => Observed::DirectClosed { local, sent: event.sent, received: event.received },
+        EventKind::Listen => Observed::Listen { local },
+        EventKind::ListenClosed => Observed::ListenClosed { local },
+    };
+    Some(Observation { cookie: event.cookie, time_ns: event.time_ns, what })
+}

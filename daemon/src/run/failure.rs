@@ -1,0 +1,67 @@
+//! Why capture could not begin: one line that says what was tried, and what to do; and an exit code.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::{cgroup, child, probes};
+
+/// EX_NOPERM of sysexits(3): this machine or this user lacks something.
+const LACKING: u8 = 77;
+/// The command line is wrong.
+const USAGE: u8 = 2;
+/// Anything else.
+const FAILED: u8 = 1;
+
+const GRANT: &str = "run it with sudo, or grant it once: `sudo setcap cap_bpf,cap_net_admin+ep \"$(command -v nodetap)\"` \
+                     and start it in a group of your own: `systemd-run --user --scope -p Delegate=yes nodetap run …`";
+
+/// Everything that can stand in the way.
+#[derive(Debug, Error)]
+pub enum Failure {
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Identity(#[from] child::Error),
+    #[error("{source}; {}", cgroup_advice(.source))]
+    Cgroup {
+        #[from]
+        source: cgroup::Error,
+    },
+    #[error("{source}; {}", probes_advice(.source))]
+    Probes {
+        #[from]
+        source: probes::Error,
+    },
+    #[error("cannot listen on {address}: {source}; choose another port, or find who has it: `ss -ltnp`")]
+    Listen { address: std::net::SocketAddr, source: io::Error },
+    #[error("cannot write to {path}: {source}; name another place")]
+    Output { path: PathBuf, source: io::Error },
+    #[error("cannot {what}: {source}")]
+    Internal { what: &'static str, source: io::Error },
+}
+
+impl Failure {
+    /// For errors that only a broken machine brings about.
+    pub fn internal(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Internal { what, source }
+    }
+
+    /// 77: something is lacking; 2: wrong words; 1: the rest.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Cgroup { .. } | Self::Probes { .. } => LACKING,
+            Self::Usage(_) | Self::Identity(_) => USAGE,
+            Self::Listen { .. } | Self::Output { .. } | Self::Internal { .. } => FAILED,
+        }
+    }
+}
+
+fn cgroup_advice(error: &cgroup::Error) -> &'static str {
+    if error.is_permission() { GRANT } else { "`nodetap doctor` checks this machine" }
+}
+
+fn probes_advice(error: &probes::Error) -> &'static str {
+    if error.is_permission() { GRANT } else { "`nodetap doctor` checks this machine" }
+}

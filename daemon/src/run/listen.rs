@@ -1,0 +1,92 @@
+//! The listeners that steered connections arrive at. All on loopback addresses, on ports that the kernel chooses.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::steer::Role;
+use crate::probes;
+
+/// Outbound listeners a family. One address and port takes about 28,000 connections at a time from one client address.
+const OUTBOUND: usize = 4;
+/// Connections that wait for accept(); the kernel lowers it to net.core.somaxconn.
+const BACKLOG: i32 = 4096;
+
+/// All listeners of one target.
+#[derive(Debug)]
+pub struct Listeners {
+    outbound4: Vec<TcpListener>,
+    outbound6: Vec<TcpListener>,
+    inbound4: TcpListener,
+    /// `None`, as `outbound6` is empty: this namespace has no ::1.
+    inbound6: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// Opens them. A host without IPv6 has none for IPv6, and its IPv6 is not steered.
+    ///
+    /// # Errors
+    /// When IPv4 loopback is not to be had.
+    pub fn open() -> io::Result<Self> {
+        let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
+        let several = |address| (0..OUTBOUND).map(|_| bind(address)).collect::<io::Result<Vec<_>>>();
+        let (outbound6, inbound6) = match (several(v6), bind(v6)) {
+            (Ok(outbound), Ok(inbound)) => (outbound, Some(inbound)),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::info!(%error, "no IPv6 loopback: IPv6 is left alone");
+                (Vec::new(), None)
+            }
+        };
+        Ok(Self { outbound4: several(v4)?, outbound6, inbound4: bind(v4)?, inbound6 })
+    }
+
+    /// What the hooks are told.
+    pub fn ports(&self) -> probes::Listeners {
+        probes::Listeners { outbound4: ports(&self.outbound4), outbound6: ports(&self.outbound6) }
+    }
+
+    /// The listeners that `sk_lookup` assigns, with "is it IPv6".
+    pub fn inbound(&self) -> impl Iterator<Item = (bool, &TcpListener)> {
+        std::iter::once((false, &self.inbound4)).chain(self.inbound6.iter().map(|listener| (true, listener)))
+    }
+
+    /// What each of [`Listeners::into_all`] is for, in its order.
+    pub fn roles(&self) -> Vec<Role> {
+        let outbound = ports(&self.outbound4).into_iter().chain(ports(&self.outbound6));
+        let inbound = self.inbound().filter_map(|(_, listener)| listener.local_addr().ok());
+        outbound.map(|port| Role::Outbound { port }).chain(inbound.map(|own| Role::Inbound { own })).collect()
+    }
+
+    /// All of them.
+    pub fn into_all(self) -> Vec<TcpListener> {
+        self.outbound4.into_iter().chain(self.outbound6).chain([self.inbound4]).chain(self.inbound6).collect()
+    }
+}
+
+fn ports(listeners: &[TcpListener]) -> Vec<u16> {
+    listeners.iter().filter_map(|listener| listener.local_addr().ok()).map(|address| address.port()).collect()
+}
+
+/// A listening socket.
+///
+/// # Errors
+/// What the kernel answers to socket, bind and listen.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A port that a run before us had may be taken again at once; two listeners at a time are still refused.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Lets this process open as many files as the hard limit allows: a tunnel takes two. Returns the limits as they were,
+/// for the command.
+pub fn raise_file_limit() -> Option<(u64, u64)> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    raised.ok().and(current.zip(maximum))
+}

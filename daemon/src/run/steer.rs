@@ -1,0 +1,171 @@
+//! Joins the kernel's hooks and the data plane for one target: what a connection was meant to reach, whom we dial for
+//! it, and what the hooks must know about that dial.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nodetap_core::exchange::{Connection, Direction, Process, Via};
+use nodetap_core::ulid::Ulid;
+use nodetap_proxy::dial::is_loopback;
+use nodetap_proxy::steering::{Arrival, Destination, Steering, Stray};
+
+use super::processes::Processes;
+use crate::probes::Maps;
+
+/// How long a destination that refused is left to the kernel, so that programs see its own answer and can fall back.
+pub const REFUSED_HOLD: Duration = Duration::from_secs(10);
+/// IPv4 dials to the target come from 127.77.0.0/16, one address after the other: each has its own ports, so neither
+/// the range of ports nor TIME_WAIT limits the rate of connections.
+const DIAL_NETWORK: u32 = u32::from_be_bytes([127, 77, 0, 0]);
+/// Connections of the target to itself that are known at a time; what is over gets an identifier of its own.
+const SELF_CALLS: usize = 65_536;
+
+/// What a listener of ours is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// `connect` sends here.
+    Outbound { port: u16 },
+    /// `sk_lookup` sends here; `own` is the listener's own address, to which nothing is sent.
+    Inbound { own: SocketAddr },
+}
+
+/// The steering of one target.
+#[derive(Debug)]
+pub struct KernelSteering {
+    pub maps: Arc<Maps>,
+    /// In the order of the engine's listeners.
+    pub roles: Vec<Role>,
+    pub target: String,
+    pub processes: Arc<Processes>,
+    self_calls: Mutex<HashMap<SocketAddr, SelfCall>>,
+    next_dial: AtomicU32,
+}
+
+/// A connection of the target to itself is steered twice; the second time it is recognised by our dial's address.
+#[derive(Debug, Clone)]
+struct SelfCall {
+    connection: Ulid,
+    client: SocketAddr,
+}
+
+impl KernelSteering {
+    pub fn new(maps: Arc<Maps>, roles: Vec<Role>, target: String, processes: Arc<Processes>) -> Self {
+        Self { maps, roles, target, processes, self_calls: Mutex::default(), next_dial: AtomicU32::new(0) }
+    }
+
+    fn outbound(&self, arrival: &Arrival, port: u16) -> Result<Destination, Stray> {
+        let origin = self.maps.take_origin(arrival.client, port).ok_or(Stray("no_origin"))?;
+        let own = |role: &Role| matches!(role, Role::Outbound { port } if *port == origin.destination.port());
+        if is_loopback(origin.destination.ip()) && self.roles.iter().any(own) {
+            return Err(Stray("loop"));
+        }
+        let bound_by_program = !is_loopback(arrival.client.ip());
+        let believed = if bound_by_program { None } else { origin.source };
+        let client = SocketAddr::new(believed.unwrap_or(arrival.client.ip()), arrival.client.port());
+        let here = is_loopback(origin.destination.ip()) || origin.source == Some(origin.destination.ip());
+        let source = if bound_by_program {
+            Some(arrival.client.ip())
+        } else if here && self.maps.is_listening(origin.destination) {
+            // The port has to be known before the inbound side sees the connection.
+            Some(origin.source.unwrap_or(origin.destination.ip()))
+        } else {
+            None
+        };
+        let connection = Connection {
+            id: arrival.id,
+            direction: Direction::Outbound,
+            via: Via::Transparent,
+            target: self.target.clone(),
+            process: Some(Process { pid: origin.pid, name: origin.name }),
+            client,
+            server: origin.destination,
+            accepted: arrival.at,
+        };
+        Ok(Destination { connection: Arc::new(connection), dial: origin.destination, source, tag: origin.cookie })
+    }
+
+    fn inbound(&self, arrival: &Arrival) -> Destination {
+        let own = self.self_calls().get(&arrival.client).cloned();
+        let connection = Connection {
+            id: own.as_ref().map_or(arrival.id, |call| call.connection),
+            direction: Direction::Inbound,
+            via: Via::Transparent,
+            target: self.target.clone(),
+            process: self.processes.listening(arrival.local),
+            client: own.map_or(arrival.client, |call| call.client),
+            server: arrival.local,
+            accepted: arrival.at,
+        };
+        let source = match arrival.local.ip() {
+            IpAddr::V4(_) => {
+                // 1 to 65,534: neither the network's address nor the last one.
+                let host = self.next_dial.fetch_add(1, Ordering::Relaxed) % 0xfffe + 1;
+                Ipv4Addr::from(DIAL_NETWORK | host).into()
+            }
+            // There is only ::1; a host reaches each of its addresses from that very address.
+            address @ IpAddr::V6(_) => address,
+        };
+        Destination { connection: Arc::new(connection), dial: arrival.local, source: Some(source), tag: 0 }
+    }
+
+    fn self_calls(&self) -> MutexGuard<'_, HashMap<SocketAddr, SelfCall>> {
+        self.self_calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Steering for KernelSteering {
+    fn destination(&self, arrival: &Arrival) -> Result<Destination, Stray> {
+        match self.roles.get(arrival.listener) {
+            Some(Role::Outbound { port }) => self.outbound(arrival, *port),
+            Some(Role::Inbound { own }) if *own == arrival.local => Err(Stray("own_listener")),
+            Some(Role::Inbound { .. }) => Ok(self.inbound(arrival)),
+            None => Err(Stray("no_role")),
+        }
+    }
+
+    fn bound(&self, destination: &Destination, local: SocketAddr) -> io::Result<()> {
+        let connection = &destination.connection;
+        match connection.direction {
+            Direction::Inbound => self.maps.announce(local, connection.client),
+            Direction::Outbound => {
+                let mut calls = self.self_calls();
+                if calls.len() < SELF_CALLS {
+                    calls.insert(local, SelfCall { connection: connection.id, client: connection.client });
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn connected(&self, destination: &Destination, local: SocketAddr) {
+        let connection = &destination.connection;
+        if connection.direction == Direction::Outbound
+            && connection.client.ip() != local.ip()
+            && destination.source.is_none()
+            && let Err(error) = self.maps.set_source(destination.tag, local.ip())
+        {
+            // The program may have closed its socket already.
+            tracing::debug!(%error, %local, "the program keeps the address that the routes suggest");
+        }
+    }
+
+    fn failed(&self, destination: &Destination, error: &io::Error) {
+        let connection = &destination.connection;
+        if connection.direction == Direction::Outbound
+            && error.kind() != io::ErrorKind::ConnectionAborted
+            && let Err(error) = self.maps.refuse(connection.server, REFUSED_HOLD)
+        {
+            tracing::warn!(%error, server = %connection.server, "cannot leave a refusing destination to the kernel");
+        }
+    }
+
+    fn ended(&self, local: SocketAddr) {
+        if self.self_calls().remove(&local).is_none() {
+            self.maps.withdraw(local);
+        }
+    }
+}

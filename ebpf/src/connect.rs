@@ -1,0 +1,253 @@
+//! `connect4`, `connect6`: every TCP connect of the target passes here before the kernel looks for a route. The
+//! original destination is remembered under the socket's cookie, then replaced by one of our listeners; `sockops` adds
+//! the client's own address when it is known. Whatever is in doubt is left as it is, and reported.
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::{bpf_sock_addr, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2};
+use aya_ebpf::helpers::{
+    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_ns,
+    bpf_sk_lookup_tcp, bpf_sk_release,
+};
+use aya_ebpf::macros::cgroup_sock_addr;
+use aya_ebpf::programs::SockAddrContext;
+use nodetap_ebpf_common::{
+    Address, COMM, Counter, Endpoint, Event, EventKind, MAPPED, Origin, Reason, SHARDS, STEER_OUTBOUND, Settings,
+};
+
+use crate::maps::{self, DIRECT, IGNORED, IGNORED_PORTS, ORIGINS, REFUSED, ROUTES, SETTINGS};
+
+const PROCEED: i32 = 1;
+const IPPROTO_TCP: u32 = 6;
+const IPPROTO_MPTCP: u32 = 262;
+/// BPF_F_CURRENT_NETNS of `bpf_sk_lookup_tcp`.
+const CURRENT_NETNS: u64 = u64::MAX;
+const LOOPBACK4: u32 = u32::from_be(0x7f00_0001);
+const LAST_OF_LOOPBACK6: u32 = u32::from_be(1);
+
+#[cgroup_sock_addr(connect4)]
+pub fn connect4(ctx: SockAddrContext) -> i32 {
+    let addr = ctx.sock_addr;
+    // SAFETY: `addr` is the context that the kernel passed in; the verifier checks each field access.
+    unsafe {
+        if !is_tcp(addr) {
+            return PROCEED;
+        }
+        // 0.0.0.0 means this host, and getpeername() will say so.
+        let ip = match (*addr).user_ip4 {
+            0 => LOOPBACK4,
+            ip => ip,
+        };
+        let destination = Endpoint { address: [0, 0, MAPPED, ip], port: port(addr) };
+        if let Some(listener) = steer(&ctx, &destination, true) {
+            (*addr).user_ip4 = LOOPBACK4;
+            (*addr).user_port = u32::from((listener as u16).to_be());
+        }
+    }
+    PROCEED
+}
+
+#[cgroup_sock_addr(connect6)]
+pub fn connect6(ctx: SockAddrContext) -> i32 {
+    let addr = ctx.sock_addr;
+    // SAFETY: as above.
+    unsafe {
+        if !is_tcp(addr) {
+            return PROCEED;
+        }
+        let mut address = [
+            core::ptr::read_volatile(&raw const (*addr).user_ip6[0]),
+            core::ptr::read_volatile(&raw const (*addr).user_ip6[1]),
+            core::ptr::read_volatile(&raw const (*addr).user_ip6[2]),
+            core::ptr::read_volatile(&raw const (*addr).user_ip6[3]),
+        ];
+        let mapped = address[0] == 0 && address[1] == 0 && address[2] == MAPPED;
+        if mapped && address[3] == 0 {
+            address[3] = LOOPBACK4;
+        } else if address[0] | address[1] | address[2] | address[3] == 0 {
+            address[3] = LAST_OF_LOOPBACK6;
+        }
+        let destination = Endpoint { address, port: port(addr) };
+        if let Some(listener) = steer(&ctx, &destination, mapped) {
+            core::ptr::write_volatile(&raw mut (*addr).user_ip6[0], 0);
+            core::ptr::write_volatile(&raw mut (*addr).user_ip6[1], 0);
+            core::ptr::write_volatile(&raw mut (*addr).user_ip6[2], if mapped { MAPPED } else { 0 });
+            core::ptr::write_volatile(
+                &raw mut (*addr).user_ip6[3],
+                if mapped { LOOPBACK4 } else { LAST_OF_LOOPBACK6 },
+            );
+            (*addr).user_port = u32::from((listener as u16).to_be());
+        }
+    }
+    PROCEED
+}
+
+/// MPTCP sockets come through here as well, and are steered alike.
+#[inline(always)]
+unsafe fn is_tcp(addr: *mut bpf_sock_addr) -> bool {
+    // SAFETY: see the callers.
+    let protocol = unsafe { (*addr).protocol };
+    protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP
+}
+
+#[inline(always)]
+unsafe fn port(addr: *mut bpf_sock_addr) -> u32 {
+    // SAFETY: see the callers. The field holds 16 bits in network order.
+    u32::from(u16::from_be(unsafe { (*addr).user_port } as u16))
+}
+
+/// The port of ours that this connect goes to instead, or nothing.
+#[inline(always)]
+fn steer(ctx: &SockAddrContext, destination: &Endpoint, v4: bool) -> Option<u32> {
+    let settings = SETTINGS.get(0)?;
+    // SAFETY: the helper takes the program's own context.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+    match decide(ctx, settings, destination, cookie, v4) {
+        Ok((listener, source)) => {
+            let origin = Origin {
+                cookie,
+                // SAFETY: the helper has no preconditions.
+                opened_ns: unsafe { bpf_ktime_get_ns() },
+                destination: *destination,
+                source,
+                pid: (bpf_get_current_pid_tgid() >> 32) as u32,
+                comm: comm(),
+            };
+            if ORIGINS.insert(cookie, origin, 0).is_err() {
+                maps::count(Counter::MapFull);
+                return None;
+            }
+            maps::count(Counter::Steered);
+            Some(listener)
+        }
+        Err(reason) => {
+            // A socket may connect a second time, after a steered attempt that failed.
+            let _ = ORIGINS.remove(cookie);
+            maps::count(Counter::Direct);
+            // What the user wants left alone is not reported one by one.
+            if !matches!(reason, Reason::Ignored | Reason::OtherNamespace) {
+                report(cookie, destination, reason);
+            }
+            None
+        }
+    }
+}
+
+#[inline(always)]
+fn decide(
+    ctx: &SockAddrContext,
+    settings: &Settings,
+    destination: &Endpoint,
+    cookie: u64,
+    v4: bool,
+) -> Result<(u32, Address), Reason> {
+    // SAFETY: the helper takes the program's own context.
+    if unsafe { bpf_get_netns_cookie(ctx.as_ptr()) } != settings.netns_cookie {
+        return Err(Reason::OtherNamespace);
+    }
+    let shards = if v4 { settings.shards4 } else { settings.shards6 };
+    if settings.flags & STEER_OUTBOUND == 0 || shards == 0 {
+        return Err(Reason::Off);
+    }
+    if !maps::alive() {
+        return Err(Reason::Away);
+    }
+    // SAFETY: the values are only read.
+    let ignored = unsafe { IGNORED_PORTS.get(destination.port) }.is_some()
+        || IGNORED.get(maps::whole(destination.address)).is_some();
+    if ignored {
+        return Err(Reason::Ignored);
+    }
+    if is_scoped(&destination.address, v4) || is_bound_to_device(ctx) {
+        return Err(Reason::Scoped);
+    }
+    // SAFETY: the value is only read.
+    if let Some(until) = unsafe { REFUSED.get(destination) } {
+        // SAFETY: the helper has no preconditions.
+        if unsafe { bpf_ktime_get_ns() } < *until {
+            return Err(Reason::Refused);
+        }
+    }
+    let route = ROUTES.get(maps::whole(destination.address)).ok_or(Reason::NoRoute)?;
+    if route.usable == 0 {
+        return Err(Reason::NoRoute);
+    }
+    let shard = (cookie as usize) & (shards as usize).wrapping_sub(1) & (SHARDS - 1);
+    let listener = if v4 { settings.ports4[shard] } else { settings.ports6[shard] };
+    if !listens(ctx, listener, v4) {
+        return Err(Reason::Away);
+    }
+    Ok((listener, route.source))
+}
+
+/// Multicast and broadcast (224.0.0.0 upwards, ff00::/8), and fe80::/10, whose zone no hook can see.
+#[inline(always)]
+fn is_scoped(address: &Address, v4: bool) -> bool {
+    if v4 {
+        u32::from_be(address[3]) >= 0xe000_0000
+    } else {
+        let first = u32::from_be(address[0]) >> 16;
+        first & 0xff00 == 0xff00 || first & 0xffc0 == 0xfe80
+    }
+}
+
+#[inline(always)]
+fn is_bound_to_device(ctx: &SockAddrContext) -> bool {
+    // SAFETY: `sk` is checked for null, as the verifier demands.
+    unsafe {
+        let sk = (*ctx.sock_addr).__bindgen_anon_1.sk;
+        !sk.is_null() && (*sk).bound_dev_if != 0
+    }
+}
+
+/// Does our listener stand in the namespace of this socket? If we died this very moment, it does not.
+#[inline(always)]
+fn listens(ctx: &SockAddrContext, port: u32, v4: bool) -> bool {
+    let port = (port as u16).to_be();
+    let (mut tuple, size) = if v4 {
+        let ipv4 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 { saddr: 0, daddr: LOOPBACK4, sport: 0, dport: port };
+        (bpf_sock_tuple { __bindgen_anon_1: bpf_sock_tuple__bindgen_ty_1 { ipv4 } }, size_of_val(&ipv4))
+    } else {
+        let ipv6 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 {
+            saddr: [0; 4],
+            daddr: [0, 0, 0, LAST_OF_LOOPBACK6],
+            sport: 0,
+            dport: port,
+        };
+        (bpf_sock_tuple { __bindgen_anon_1: bpf_sock_tuple__bindgen_ty_1 { ipv6 } }, size_of_val(&ipv6))
+    };
+    // SAFETY: the tuple lives on the stack for the length of the call, and the socket is released at once.
+    unsafe {
+        let sk = bpf_sk_lookup_tcp(ctx.as_ptr(), &mut tuple, size as u32, CURRENT_NETNS, 0);
+        if sk.is_null() {
+            return false;
+        }
+        bpf_sk_release(sk.cast());
+    }
+    true
+}
+
+#[inline(always)]
+fn report(cookie: u64, destination: &Endpoint, reason: Reason) {
+    if DIRECT.insert(cookie, destination, 0).is_err() {
+        maps::count(Counter::MapFull);
+    }
+    maps::tell(&Event {
+        cookie,
+        // SAFETY: the helper has no preconditions.
+        time_ns: unsafe { bpf_ktime_get_ns() },
+        sent: 0,
+        received: 0,
+        local: Endpoint { address: [0; 4], port: 0 },
+        remote: *destination,
+        kind: EventKind::Direct as u32,
+        reason: reason as u32,
+        retransmits: 0,
+        pid: (bpf_get_current_pid_tgid() >> 32) as u32,
+        comm: comm(),
+    });
+}
+
+#[inline(always)]
+fn comm() -> [u8; COMM] {
+    bpf_get_current_comm().unwrap_or_default()
+}

@@ -1,0 +1,107 @@
+//! `sk_lookup`: runs when a SYN arrives in the network namespace and no established socket wants it. It hands the
+//! connection to our listener only while the target itself listens there, so that "connection refused" stays what it
+//! was; everybody else's listeners, and our own dials to the target, are left alone.
+
+use aya_ebpf::bindings::bpf_sk_lookup;
+use aya_ebpf::macros::sk_lookup;
+use aya_ebpf::programs::SkLookupContext;
+use nodetap_ebpf_common::{Address, Counter, Endpoint, MAPPED, STEER_INBOUND};
+
+use crate::maps::{self, DIALS, FOREIGN, IGNORED, IGNORED_PORTS, INBOUND, LISTENING, SETTINGS};
+
+const PASS: u32 = 1;
+const AF_INET: u32 = 2;
+const IPPROTO_TCP: u32 = 6;
+/// BPF_SK_LOOKUP_F_REPLACE: overrule what an earlier program chose.
+const REPLACE: u64 = 1;
+
+#[sk_lookup]
+pub fn inbound(ctx: SkLookupContext) -> u32 {
+    // SAFETY: the context is the kernel's; the verifier checks each field access.
+    unsafe { steer(&ctx, ctx.lookup) };
+    PASS
+}
+
+#[inline(always)]
+unsafe fn steer(ctx: &SkLookupContext, lookup: *mut bpf_sk_lookup) -> Option<()> {
+    // SAFETY: see the caller; map values are only read.
+    unsafe {
+        let settings = SETTINGS.get(0)?;
+        if (*lookup).protocol != IPPROTO_TCP || settings.flags & STEER_INBOUND == 0 || !maps::alive() {
+            return None;
+        }
+        let v4 = (*lookup).family == AF_INET;
+        let local = Endpoint { address: local_address(lookup, v4), port: (*lookup).local_port };
+        let remote = Endpoint {
+            address: remote_address(lookup, v4),
+            port: u32::from(u16::from_be((*lookup).remote_port)),
+        };
+        if DIALS.get(remote).is_some() || IGNORED_PORTS.get(local.port).is_some() {
+            return None;
+        }
+        // Also where somebody else shares the very endpoint (SO_REUSEPORT): some of its connections are theirs.
+        if FOREIGN.get(local).is_some() {
+            return None;
+        }
+        let exact = LISTENING.get(local).is_some();
+        if !exact && !wildcard(local.port, v4) {
+            return None;
+        }
+        if IGNORED.get(maps::whole(remote.address)).is_some() {
+            return None;
+        }
+        // Another target's wildcard listener may have been served first: an exact address wins, as in the kernel.
+        let flags = if exact { REPLACE } else { 0 };
+        if INBOUND.redirect_sk_lookup(ctx, u32::from(!v4), flags).is_ok() {
+            maps::count(Counter::SteeredIn);
+        }
+        Some(())
+    }
+}
+
+/// Does the target listen on all addresses of this family?
+#[inline(always)]
+unsafe fn wildcard(port: u32, v4: bool) -> bool {
+    // SAFETY: map values are only read.
+    unsafe {
+        if v4 && LISTENING.get(Endpoint { address: [0, 0, MAPPED, 0], port }).is_some() {
+            return true;
+        }
+        match LISTENING.get(Endpoint { address: [0; 4], port }) {
+            Some(listening) => !v4 || listening.v6only == 0,
+            None => false,
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn local_address(lookup: *mut bpf_sk_lookup, v4: bool) -> Address {
+    // SAFETY: see the caller; word by word, because the verifier refuses wide accesses.
+    unsafe {
+        if v4 {
+            return [0, 0, MAPPED, (*lookup).local_ip4];
+        }
+        [
+            core::ptr::read_volatile(&raw const (*lookup).local_ip6[0]),
+            core::ptr::read_volatile(&raw const (*lookup).local_ip6[1]),
+            core::ptr::read_volatile(&raw const (*lookup).local_ip6[2]),
+            core::ptr::read_volatile(&raw const (*lookup).local_ip6[3]),
+        ]
+    }
+}
+
+#[inline(always)]
+unsafe fn remote_address(lookup: *mut bpf_sk_lookup, v4: bool) -> Address {
+    // SAFETY: as above.
+    unsafe {
+        if v4 {
+            return [0, 0, MAPPED, (*lookup).remote_ip4];
+        }
+        [
+            core::ptr::read_volatile(&raw const (*lookup).remote_ip6[0]),
+            core::ptr::read_volatile(&raw const (*lookup).remote_ip6[1]),
+            core::ptr::read_volatile(&raw const (*lookup).remote_ip6[2]),
+            core::ptr::read_volatile(&raw const (*lookup).remote_ip6[3]),
+        ]
+    }
+}

@@ -1,0 +1,3 @@
+//! demo
+use anyhow::Result;
+pub(crate) fn run() -> Result<()> { Ok(()) }

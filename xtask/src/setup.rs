@@ -1,0 +1,56 @@
+//! Set-up: which tools a job needs. Each is looked for first, and what is missing is named before it is installed. How a
+//! tool is installed is known elsewhere.
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use crate::packages::{self, CURL, GCC, GO, IP, JAVAC, NETCAT, NGINX, NODE, NPM, PYTHON, Program, SCRIPT, WRK};
+use crate::toolchain;
+
+/// What the tools are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Job {
+    /// Building the kernel programs
+    Ebpf,
+    /// `cargo xtask test`
+    Test,
+    /// `cargo xtask demo`
+    Demo,
+    /// `cargo xtask bench`
+    Bench,
+    /// All of these
+    All,
+}
+
+const FOR_TESTS: &[Program] = &[CURL, GCC, GO, IP, JAVAC, NETCAT, NODE, PYTHON, SCRIPT];
+const FOR_DEMO: &[Program] = &[CURL, NGINX, NODE, NPM, PYTHON];
+const FOR_BENCH: &[Program] = &[CURL, NGINX, PYTHON, WRK];
+
+/// Finds or installs what `job` needs.
+///
+/// # Errors
+/// Names what is missing and how to get it, when it cannot be installed from here.
+pub(crate) fn run(job: Job) -> Result<()> {
+    let wants = |this: Job| job == this || job == Job::All;
+    if wants(Job::Test) {
+        packages::ensure(FOR_TESTS)?;
+    }
+    if wants(Job::Demo) {
+        packages::ensure(FOR_DEMO)?;
+        packages::har_validator()?;
+    }
+    if wants(Job::Bench) {
+        packages::ensure(FOR_BENCH)?;
+        packages::mitmdump()?;
+    }
+    if wants(Job::Ebpf) {
+        toolchain::ensure()?;
+    } else if wants(Job::Test)
+        && let Err(why) = toolchain::ensure_pinned()
+    {
+        // The tests can do without: the object that is checked in is then compared by the hash of its sources.
+        eprintln!("set-up: {why:#}");
+    }
+    eprintln!("set-up: everything is there");
+    Ok(())
+}
