@@ -156,6 +156,8 @@ pub struct Exchange {
     pub outcome: Outcome,
     /// One sentence when the outcome is not `Complete`.
     pub detail: Option<Cow<'static, str>>,
+    /// Which redaction rules changed it ("request.header.cookie"); filled in by [`crate::redact`].
+    pub redacted: Vec<Cow<'static, str>>,
     /// What was given up of this record, and why ("response.body: memory budget").
     pub dropped: Vec<Cow<'static, str>>,
 }

@@ -1,7 +1,24 @@
 //! What nodetap knows and decides, without doing anything: no I/O, no clock, no threads, no randomness of its own
 //! (its `Cargo.toml` is the proof). Everything here can be tested with values alone.
 //!
-//! Reading order: [`ulid`] names things, [`exchange`] is what the data plane produces.
+//! Reading order: [`ulid`] names things, [`exchange`] is what the data plane produces, [`head`] and [`url`] read what
+//! is in it, [`redact`] takes secrets out, [`segment`] is how it lies on disk, [`record`] how it is shown as JSON.
 
+pub mod decode;
 pub mod exchange;
+pub mod filter;
+pub mod head;
+pub mod line;
+pub mod record;
+pub mod redact;
+pub mod row;
+#[cfg(test)]
+mod samples;
+pub mod segment;
+pub mod size;
+pub mod style;
+pub mod table;
+pub mod text;
+pub mod time;
 pub mod ulid;
+pub mod url;

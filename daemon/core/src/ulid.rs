@@ -60,11 +60,12 @@ impl FromStr for Ulid {
         if text.len() != Self::LENGTH || text.as_bytes()[0] > b'7' {
             return Err(NotAUlid);
         }
-        text.bytes().try_fold(0u128, |value, byte| {
-            let digit = ALPHABET.iter().position(|a| *a == byte.to_ascii_uppercase()).ok_or(NotAUlid)?;
-            Ok((value << 5) | digit as u128)
-        })
-        .map(Ulid)
+        text.bytes()
+            .try_fold(0u128, |value, byte| {
+                let digit = ALPHABET.iter().position(|a| *a == byte.to_ascii_uppercase()).ok_or(NotAUlid)?;
+                Ok((value << 5) | digit as u128)
+            })
+            .map(Ulid)
     }
 }
 
@@ -106,7 +107,9 @@ mod tests {
 
     #[test]
     fn what_is_no_ulid_is_refused() {
-        for text in ["", "x", "8ZZZZZZZZZZZZZZZZZZZZZZZZZ", "01KD3000000000000000000000U", "0lKD3000000000000000000000U"] {
+        for text in
+            ["", "x", "8ZZZZZZZZZZZZZZZZZZZZZZZZZ", "01KD3000000000000000000000U", "0lKD3000000000000000000000U"]
+        {
             assert_eq!(text.parse::<Ulid>(), Err(NotAUlid), "{text}");
         }
     }

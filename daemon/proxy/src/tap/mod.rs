@@ -1,8 +1,33 @@
 //! Taps: parsers that are shown the bytes of a tunnel *after* they were sent on, and make records of them. A tap has
 //! no I/O, no clock and no way to touch the traffic; its memory is bounded by [`Limits`]. What it cannot understand
 //! or finds ambiguous makes it say so in the record and go blind for the rest of the connection.
+//!
+//! The contract with the pump: one [`Tap`] a connection; [`Tap::observe`] for each piece of bytes, in the order in
+//! which the pieces were written to the other side, so that a request is shown before its response can exist;
+//! [`Tap::skip`] for bytes that [`Tap::skippable`] allows not to be shown; [`Tap::ended`] for each end of a direction;
+//! [`Tap::finish`] once, when the connection is over. `now` is when the piece was read, and the same clock throughout.
+//!
+//! What a connection leaves: an exchange for each request, however it went, as soon as it is whole; and a
+//! [`ConnectionSummary`], with all bytes of the connection, at its end unless exchanges alone account for it.
+//!
+//! A protocol's tap stands below this one: it is made by [`sniff`], is handed the same calls, and gives a [`Verdict`]
+//! when it is over before the connection is.
 
+mod http1;
+mod sniff;
+mod tls;
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use nodetap_core::exchange::{
+    Bytes, Connection, ConnectionSummary, Event, Outcome, Protocol, Timing, TlsFacts, UnixMicros,
+};
+use nodetap_core::ulid::UlidSource;
+
+use http1::Http1;
+use sniff::{Guess, Sniff};
+use tls::Tls;
 
 /// Who sent the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,19 +66,293 @@ pub struct Limits {
     pub body: usize,
     /// Bytes of one head (or trailer section, or chunk header line) before the tap goes blind.
     pub head: usize,
+    /// Field lines of one head before the tap goes blind.
+    pub fields: usize,
     /// Requests waiting for their response on one connection (pipelining) before the tap goes blind.
     pub pipeline: usize,
+    /// Bytes kept of requests that wait for their response when one more begins, before the tap goes blind.
+    pub waiting: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { body: 256 * 1024, head: 256 * 1024, pipeline: 128 }
+        Self { body: 256 * 1024, head: 256 * 1024, fields: 2000, pipeline: 128, waiting: 2 * 1024 * 1024 }
     }
 }
-pub struct Tap {}
+
+/// Watches one connection. Every input is accepted: no bytes and no order of calls make it panic.
+#[derive(Debug)]
+pub struct Tap {
+    connection: Arc<Connection>,
+    connected: Option<UnixMicros>,
+    limits: Limits,
+    bytes: Bytes,
+    first_byte: Option<UnixMicros>,
+    stage: Stage,
+    reset_by: Option<Side>,
+    cut: bool,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Sniffing(Sniff),
+    Http1(Box<Http1>),
+    Tls(Box<Tls>),
+    /// Only counted: what will be said of the connection stands.
+    Opaque(Verdict),
+    Finished,
+}
+
+/// What is said of a connection that exchanges do not account for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Verdict {
+    protocol: Protocol,
+    outcome: Outcome,
+    detail: Cow<'static, str>,
+}
+
+impl Verdict {
+    fn http1(outcome: Outcome, detail: Cow<'static, str>) -> Self {
+        Self { protocol: Protocol::Http11, outcome, detail }
+    }
+
+    fn passthrough(protocol: Protocol, detail: &'static str) -> Self {
+        Self { protocol, outcome: Outcome::Passthrough, detail: Cow::Borrowed(detail) }
+    }
+}
+
+/// What a protocol's tap is lent for the time of one call.
+struct Context<'a> {
+    connection: &'a Arc<Connection>,
+    connected: Option<UnixMicros>,
+    limits: &'a Limits,
+    now: UnixMicros,
+    ids: &'a mut UlidSource,
+    out: &'a mut Vec<Event>,
+}
+
 impl Tap {
-    pub fn new(_c: std::sync::Arc<nodetap_core::exchange::Connection>, _t: Option<u64>, _l: Limits) -> Self { Self {} }
-    pub fn observe(&mut self, _f: Side, _b: &[u8], _n: u64, _i: &mut nodetap_core::ulid::UlidSource, _o: &mut Vec<nodetap_core::exchange::Event>) {}
-    pub fn ended(&mut self, _f: Side, _b: End, _n: u64, _i: &mut nodetap_core::ulid::UlidSource, _o: &mut Vec<nodetap_core::exchange::Event>) {}
-    pub fn finish(&mut self, _n: u64, _i: &mut nodetap_core::ulid::UlidSource, _o: &mut Vec<nodetap_core::exchange::Event>) {}
+    pub fn new(connection: Arc<Connection>, limits: Limits) -> Self {
+        Self {
+            connection,
+            connected: None,
+            limits,
+            bytes: Bytes::default(),
+            first_byte: None,
+            stage: Stage::Sniffing(Sniff::default()),
+            reset_by: None,
+            cut: false,
+        }
+    }
+
+    /// The upstream connection stood at `at`; to be told before the first byte is shown.
+    pub fn connected(&mut self, at: UnixMicros) {
+        self.connected = Some(at);
+    }
+
+    /// Shows bytes that `from` sent. Records that became whole by them are pushed to `out`.
+    pub fn observe(&mut self, from: Side, bytes: &[u8], now: UnixMicros, ids: &mut UlidSource, out: &mut Vec<Event>) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.count(from, bytes.len() as u64, now);
+        let (mut cx, stage) = self.lend(now, ids, out);
+        if let Stage::Sniffing(sniff) = stage {
+            let guess = sniff.look(from, bytes, now);
+            if guess == Guess::Undecided {
+                return;
+            }
+            let sniffed = std::mem::take(sniff);
+            stage.begin(guess, sniffed, &mut cx);
+        }
+        stage.observe(from, bytes, &mut cx);
+    }
+
+    /// How many of the next bytes of that side the tap needs no more than the number of: zero when it wants to be
+    /// shown the next one, `u64::MAX` when it will never want one again. Bodies beyond their cap are skippable to
+    /// where their end is known to be.
+    pub fn skippable(&self, from: Side) -> u64 {
+        match &self.stage {
+            Stage::Sniffing(_) => 0,
+            Stage::Http1(http1) => http1.skippable(from, self.limits.body),
+            Stage::Tls(tls) if tls.wants(from) => 0,
+            Stage::Tls(_) | Stage::Opaque(_) | Stage::Finished => u64::MAX,
+        }
+    }
+
+    /// Whether the next byte of that side should be shown.
+    pub fn wants(&self, from: Side) -> bool {
+        self.skippable(from) == 0
+    }
+
+    /// Whether nothing that is still to come will be looked into.
+    pub fn is_blind(&self) -> bool {
+        matches!(self.stage, Stage::Opaque(_) | Stage::Finished)
+    }
+
+    /// Counts bytes of `from` that are not shown. More of them than [`Self::skippable`] allows make the tap go blind.
+    pub fn skip(&mut self, from: Side, count: u64, now: UnixMicros, ids: &mut UlidSource, out: &mut Vec<Event>) {
+        if count == 0 {
+            return;
+        }
+        self.count(from, count, now);
+        let (mut cx, stage) = self.lend(now, ids, out);
+        match stage {
+            Stage::Sniffing(_) => {
+                *stage =
+                    Stage::Opaque(Verdict::passthrough(Protocol::Tcp, "Bytes passed without being shown to the tap."));
+            }
+            Stage::Http1(http1) => {
+                let verdict = http1.skip(from, count, &mut cx);
+                stage.settle(verdict);
+            }
+            Stage::Tls(tls) => tls.give_up(from),
+            Stage::Opaque(_) | Stage::Finished => {}
+        }
+    }
+
+    /// `from` sends no more.
+    pub fn ended(&mut self, from: Side, end: End, now: UnixMicros, ids: &mut UlidSource, out: &mut Vec<Event>) {
+        match end {
+            End::Fin => {}
+            End::Reset => self.reset_by = self.reset_by.or(Some(from)),
+            End::Cut => self.cut = true,
+        }
+        let (mut cx, stage) = self.lend(now, ids, out);
+        match stage {
+            Stage::Sniffing(sniff) => sniff.note(from, end),
+            Stage::Http1(http1) => {
+                let verdict = http1.ended(from, end, &mut cx);
+                stage.settle(verdict);
+            }
+            Stage::Tls(_) | Stage::Opaque(_) | Stage::Finished => {}
+        }
+    }
+
+    /// The connection is over: writes what is open, and the summary if there is to be one. Later calls do nothing.
+    pub fn finish(&mut self, now: UnixMicros, ids: &mut UlidSource, out: &mut Vec<Event>) {
+        let mut stage = std::mem::replace(&mut self.stage, Stage::Finished);
+        let mut facts = None;
+        let verdict = match &mut stage {
+            Stage::Http1(http1) => http1.finish(&mut self.lend(now, ids, out).0),
+            Stage::Sniffing(sniff) => Some(sniff.verdict()),
+            Stage::Tls(tls) => {
+                facts = Some(tls.take_facts());
+                Some(Verdict { protocol: Protocol::Tls, outcome: Outcome::Passthrough, detail: tls.detail() })
+            }
+            Stage::Opaque(verdict) => Some(verdict.clone()),
+            Stage::Finished => None,
+        };
+        if let Some(verdict) = verdict {
+            let verdict = Verdict { detail: self.with_ending(verdict.detail), ..verdict };
+            self.summarise(verdict, facts, now, ids, out);
+        }
+    }
+
+    /// Instead of [`Self::finish`] when the upstream never stood: `outcome` is `Refused` or `Timeout`, `detail` one
+    /// sentence. Nothing was sent on, so nothing can have been shown.
+    pub fn unreached(
+        &mut self,
+        outcome: Outcome,
+        detail: Cow<'static, str>,
+        now: UnixMicros,
+        ids: &mut UlidSource,
+        out: &mut Vec<Event>,
+    ) {
+        if !matches!(std::mem::replace(&mut self.stage, Stage::Finished), Stage::Finished) {
+            self.summarise(Verdict { protocol: Protocol::Tcp, outcome, detail }, None, now, ids, out);
+        }
+    }
+
+    fn lend<'a>(
+        &'a mut self,
+        now: UnixMicros,
+        ids: &'a mut UlidSource,
+        out: &'a mut Vec<Event>,
+    ) -> (Context<'a>, &'a mut Stage) {
+        let Self { connection, connected, limits, stage, .. } = self;
+        (Context { connection, connected: *connected, limits, now, ids, out }, stage)
+    }
+
+    fn count(&mut self, from: Side, count: u64, now: UnixMicros) {
+        http1::add(&mut self.bytes, &self.connection, from, count);
+        if from == Side::Server {
+            self.first_byte.get_or_insert(now);
+        }
+    }
+
+    fn with_ending(&self, detail: Cow<'static, str>) -> Cow<'static, str> {
+        let ending = match (self.reset_by, self.cut) {
+            (Some(Side::Client), _) => "The client reset the connection.",
+            (Some(Side::Server), _) => "The server reset the connection.",
+            (None, true) => "The connection was ended by nodetap.",
+            (None, false) => return detail,
+        };
+        Cow::Owned(format!("{detail} {ending}"))
+    }
+
+    fn summarise(
+        &mut self,
+        verdict: Verdict,
+        tls: Option<TlsFacts>,
+        now: UnixMicros,
+        ids: &mut UlidSource,
+        out: &mut Vec<Event>,
+    ) {
+        let accepted = self.connection.accepted;
+        out.push(Event::Connection(Box::new(ConnectionSummary {
+            id: ids.next(accepted),
+            connection: Arc::clone(&self.connection),
+            protocol: verdict.protocol,
+            tls,
+            timing: Timing {
+                connected: self.connected.map(|at| http1::after(accepted, at)),
+                request_end: None,
+                first_byte: self.first_byte.map(|at| http1::after(accepted, at)),
+                end: Some(http1::after(accepted, now)),
+            },
+            bytes: self.bytes,
+            outcome: verdict.outcome,
+            detail: Some(verdict.detail),
+        })));
+    }
+}
+
+impl Stage {
+    /// What is spoken is known: the protocol's tap is made, and shown what came before the present piece.
+    fn begin(&mut self, guess: Guess, sniffed: Sniff, cx: &mut Context<'_>) {
+        *self = match guess {
+            Guess::Http1 => Self::Http1(Box::new(Http1::new())),
+            Guess::Tls => Self::Tls(Box::default()),
+            Guess::Other(detail) => Self::Opaque(Verdict::passthrough(Protocol::Tcp, detail)),
+            Guess::Undecided => return,
+        };
+        let now = std::mem::replace(&mut cx.now, sniffed.since);
+        self.observe(Side::Client, &sniffed.client, cx);
+        self.observe(Side::Server, &sniffed.server, cx);
+        cx.now = now;
+        for (from, end) in sniffed.ends {
+            if let Self::Http1(http1) = self {
+                let verdict = http1.ended(from, end, cx);
+                self.settle(verdict);
+            }
+        }
+    }
+
+    fn observe(&mut self, from: Side, bytes: &[u8], cx: &mut Context<'_>) {
+        match self {
+            Self::Http1(http1) => {
+                let verdict = http1.observe(from, bytes, cx);
+                self.settle(verdict);
+            }
+            Self::Tls(tls) => tls.observe(from, bytes),
+            Self::Sniffing(_) | Self::Opaque(_) | Self::Finished => {}
+        }
+    }
+
+    fn settle(&mut self, verdict: Option<Verdict>) {
+        if let Some(verdict) = verdict {
+            *self = Self::Opaque(verdict);
+        }
+    }
 }

@@ -1,0 +1,254 @@
+//! Which records somebody wants to see. Every part narrows; an empty filter lets everything through.
+
+use regex::bytes::{Regex as BytesRegex, RegexBuilder as BytesRegexBuilder};
+use regex::{Regex, RegexBuilder};
+
+use crate::decode;
+use crate::exchange::{Direction, Event, Exchange, Message, UnixMicros};
+use crate::row::Row;
+use crate::url;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0:?} is no status: give 200, 2xx, 400-499, or `none` for exchanges without a response")]
+    Status(String),
+    #[error("{0:?} is no regular expression: {1}")]
+    Regex(String, regex::Error),
+}
+
+/// Patterns of `--host` and the like: see [`Glob`].
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Any of them: host, or host and port, of the url or of the address that was called.
+    pub hosts: Vec<Glob>,
+    /// Any of them, in whatever case.
+    pub methods: Vec<String>,
+    /// Any of them.
+    pub statuses: Vec<Status>,
+    /// Any of them: a pattern for the path without its query, or, without `*` and `?`, what the path begins with.
+    pub paths: Vec<PathPattern>,
+    /// Not older than this.
+    pub since: Option<UnixMicros>,
+    pub grep: Option<Grep>,
+    pub direction: Option<Direction>,
+}
+
+/// A pattern in which `*` stands for anything and `?` for one character. Case does not matter.
+#[derive(Debug, Clone)]
+pub struct Glob(Regex);
+
+impl Glob {
+    pub fn new(pattern: &str) -> Result<Self, Error> {
+        Self::build(pattern, true)
+    }
+
+    fn build(pattern: &str, ignore_case: bool) -> Result<Self, Error> {
+        let mut regex = String::from("^");
+        for c in pattern.chars() {
+            match c {
+                '*' => regex.push_str(".*"),
+                '?' => regex.push('.'),
+                c => regex.push_str(&regex::escape(c.encode_utf8(&mut [0; 4]))),
+            }
+        }
+        regex.push('$');
+        let built = RegexBuilder::new(&regex).case_insensitive(ignore_case).dot_matches_new_line(true).build();
+        built.map(Self).map_err(|error| Error::Regex(pattern.to_owned(), error))
+    }
+
+    pub fn matches(&self, text: &str) -> bool {
+        self.0.is_match(text)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub enum PathPattern {
+    Prefix(String),
+    Glob(Glob),
+}
+
+impl PathPattern {
+    pub fn new(pattern: &str) -> Result<Self, Error> {
+        if pattern.contains(['*', '?']) {
+            return Glob::build(pattern, false).map(Self::Glob);
+        }
+        Ok(Self::Prefix(pattern.to_owned()))
+    }
+
+    fn matches(&self, path: &str) -> bool {
+        match self {
+            Self::Prefix(prefix) => path.starts_with(prefix),
+            Self::Glob(glob) => glob.matches(path),
+        }
+    }
+}
+
+/// A range of status codes, or none at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    Range(u16, u16),
+    /// There was no response.
+    None,
+}
+
+impl std::str::FromStr for Status {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let error = || Error::Status(text.to_owned());
+        let number = |text: &str| match text.parse::<u16>() {
+            Ok(code @ 100..=999) if text.len() == 3 => Ok(code),
+            _ => Err(error()),
+        };
+        let lower = text.to_ascii_lowercase();
+        if lower == "none" {
+            return Ok(Self::None);
+        }
+        if let Some(class) = lower.strip_suffix("xx") {
+            let first = number(&format!("{class}00"))?;
+            return Ok(Self::Range(first, first + 99));
+        }
+        let (from, to) = lower.split_once('-').unwrap_or((&lower, &lower));
+        let (from, to) = (number(from)?, number(to)?);
+        if from <= to { Ok(Self::Range(from, to)) } else { Err(error()) }
+    }
+}
+
+/// A regular expression that is looked for in heads, trailers and bodies; in bodies also behind their content coding.
+#[derive(Debug, Clone)]
+pub struct Grep(BytesRegex);
+
+impl Grep {
+    pub fn new(pattern: &str) -> Result<Self, Error> {
+        let built = BytesRegexBuilder::new(pattern).build();
+        built.map(Self).map_err(|error| Error::Regex(pattern.to_owned(), error))
+    }
+
+    fn matches(&self, exchange: &Exchange) -> bool {
+        let messages = [Some(&exchange.request), exchange.response.as_ref()];
+        messages.into_iter().flatten().any(|message| self.in_message(message)) || self.0.is_match(&exchange.interim)
+    }
+
+    fn in_message(&self, message: &Message) -> bool {
+        let raw = [&message.head, &message.trailers, &message.body.kept];
+        if raw.into_iter().any(|bytes| self.0.is_match(bytes)) {
+            return true;
+        }
+        let decoded = decode::body(message);
+        !decoded.codings.is_empty() && self.0.is_match(&decoded.bytes)
+    }
+}
+
+impl Filter {
+    /// Losses match only a filter that asks for nothing but a time.
+    pub fn matches(&self, event: &Event) -> bool {
+        let Some(row) = Row::of(event) else { return self.matches_loss(event) };
+        let code = row.http.as_ref().map(|http| http.status);
+        self.since.is_none_or(|since| row.time >= since)
+            && self.direction.is_none_or(|direction| row.connection.direction == direction)
+            && any(&self.methods, |method| row.http.is_some() && method.eq_ignore_ascii_case(row.method()))
+            && any(&self.statuses, |status| code.is_some_and(|code| status.matches(code)))
+            && any(&self.hosts, |glob| host_matches(glob, &row))
+            && any(&self.paths, |pattern| row.http.is_some() && pattern.matches(path_of(&row.target)))
+            && self
+                .grep
+                .as_ref()
+                .is_none_or(|grep| matches!(event, Event::Exchange(exchange) if grep.matches(exchange)))
+    }
+
+    fn matches_loss(&self, event: &Event) -> bool {
+        let Event::Loss(loss) = event else { return false };
+        let Self { hosts, methods, statuses, paths, since, grep, direction } = self;
+        let anything = hosts.is_empty() && methods.is_empty() && statuses.is_empty() && paths.is_empty();
+        anything && grep.is_none() && direction.is_none() && since.is_none_or(|since| loss.until >= since)
+    }
+}
+
+impl Status {
+    fn matches(self, code: Option<u16>) -> bool {
+        match (self, code) {
+            (Self::None, None) => true,
+            (Self::Range(from, to), Some(code)) => (from..=to).contains(&code),
+            _ => false,
+        }
+    }
+}
+
+fn any<T>(wanted: &[T], test: impl Fn(&T) -> bool) -> bool {
+    wanted.is_empty() || wanted.iter().any(test)
+}
+
+fn path_of(target: &str) -> &str {
+    url::path(target).split('?').next().unwrap_or_default()
+}
+
+fn host_matches(glob: &Glob, row: &Row<'_>) -> bool {
+    let authority = url::authority(&row.target);
+    let server = row.connection.server;
+    glob.matches(authority)
+        || glob.matches(url::host(authority))
+        || glob.matches(&server.to_string())
+        || glob.matches(&server.ip().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+
+    fn counts(filter: &Filter) -> usize {
+        samples::all().iter().filter(|event| filter.matches(event)).count()
+    }
+
+    fn globs(patterns: &[&str]) -> Vec<Glob> {
+        patterns.iter().map(|pattern| Glob::new(pattern).unwrap()).collect()
+    }
+
+    #[test]
+    fn each_part_narrows_and_none_lets_all_through() {
+        let none = Filter::default;
+        let path = |pattern| vec![PathPattern::new(pattern).unwrap()];
+        for (filter, expected) in [
+            (none(), 5),
+            (Filter { methods: vec!["get".into()], ..none() }, 2),
+            (Filter { methods: vec!["get".into(), "POST".into()], ..none() }, 3),
+            (Filter { statuses: vec!["2xx".parse().unwrap()], ..none() }, 2),
+            (Filter { statuses: vec!["none".parse().unwrap()], ..none() }, 1),
+            (Filter { hosts: globs(&["WEB.shop"]), ..none() }, 3),
+            (Filter { hosts: globs(&["*.shop:8080"]), ..none() }, 1),
+            (Filter { hosts: globs(&["10.0.0.7:8080"]), ..none() }, 4),
+            (Filter { hosts: globs(&["web"]), ..none() }, 0),
+            (Filter { paths: path("/it"), ..none() }, 2),
+            (Filter { paths: path("/*ms"), ..none() }, 2),
+            (Filter { paths: path("/items?q=1"), ..none() }, 0),
+            (Filter { direction: Some(Direction::Inbound), ..none() }, 0),
+            (Filter { since: Some(1_000_000_123), ..none() }, 5),
+            (Filter { since: Some(1_000_000_129), ..none() }, 0),
+            (Filter { grep: Some(Grep::new("(?i)accept").unwrap()), ..none() }, 2),
+            (Filter { grep: Some(Grep::new(r"\[1,true").unwrap()), ..none() }, 1),
+        ] {
+            assert_eq!(counts(&filter), expected, "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_searched_behind_its_coding() {
+        let mut exchange = samples::exchange();
+        let zstd = ruzstd::encoding::compress_to_vec(&b"needle"[..], ruzstd::encoding::CompressionLevel::Fastest);
+        let mut response = samples::message("HTTP/1.1 200 OK\r\nContent-Encoding: zstd\r\n\r\n", "");
+        response.body = crate::exchange::Body { size: zstd.len() as u64, kept: zstd };
+        exchange.response = Some(response);
+        let filter = Filter { grep: Some(Grep::new("^needle$").unwrap()), ..Filter::default() };
+        assert!(filter.matches(&exchange.into()));
+    }
+
+    #[test]
+    fn a_status_is_a_code_a_class_or_a_range() {
+        assert_eq!("404".parse::<Status>().unwrap(), Status::Range(404, 404));
+        assert_eq!("5XX".parse::<Status>().unwrap(), Status::Range(500, 599));
+        assert_eq!("400-499".parse::<Status>().unwrap(), Status::Range(400, 499));
+        for text in ["", "20", "2x", "xx", "499-400", "1000", "+20", "abc"] {
+            assert!(text.parse::<Status>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! One exchange in one line, for stderr while it happens.
+
+use crate::exchange::{Direction, Event, Outcome};
+use crate::row::{Row, outcome};
+use crate::size;
+use crate::style::{Colour, Style, of_outcome, of_status};
+use crate::text::one_line;
+use crate::time::duration;
+
+/// `← 200 GET http://127.0.0.1:8080/items 378 B 4.8 ms curl[4711]`: the arrow points the way the request went, as the
+/// target sees it. No line end. `None` for a loss.
+pub fn line(event: &Event, style: Style) -> Option<String> {
+    let row = Row::of(event)?;
+    let arrow = match row.connection.direction {
+        Direction::Inbound => "←",
+        Direction::Outbound => "→",
+    };
+    let mut parts = vec![
+        style.paint(Colour::Dim, arrow),
+        style.paint(of_status(&row), &row.status()),
+        style.paint(Colour::Bold, &one_line(row.method())),
+        one_line(&row.target).into_owned(),
+        size::show(row.size),
+    ];
+    parts.extend(row.duration.map(duration));
+    parts.push(style.paint(Colour::Dim, &one_line(&row.process())));
+    if row.outcome != Outcome::Complete {
+        let why = row.detail.map_or(String::new(), |detail| format!(": {detail}"));
+        parts.push(style.paint(of_outcome(row.outcome), &format!("({}{})", outcome(row.outcome), one_line(&why))));
+    }
+    parts.retain(|part| !part.is_empty());
+    Some(parts.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+
+    #[test]
+    fn an_exchange_is_one_line() {
+        let exchange = samples::exchange();
+        assert_eq!(
+            line(&exchange.clone().into(), Style::Plain).unwrap(),
+            "→ 200 GET http://web.shop/items?q=1 14 B 5.1 ms curl[4711]"
+        );
+        assert_eq!(
+            line(&exchange.into(), Style::Ansi).unwrap(),
+            "\x1b[2m→\x1b[0m \x1b[32m200\x1b[0m \x1b[1mGET\x1b[0m http://web.shop/items?q=1 14 B 5.1 ms \x1b[2mcurl[4711]\x1b[0m"
+        );
+    }
+
+    #[test]
+    fn what_did_not_go_well_says_so() {
+        assert_eq!(
+            line(&samples::connection().into(), Style::Plain).unwrap(),
+            "→ - tls web.shop:8080 190 B 5.1 ms curl[4711] (passthrough: TLS that was not opened)"
+        );
+    }
+
+    #[test]
+    fn a_recorded_escape_sequence_does_not_reach_the_terminal() {
+        let mut exchange = samples::exchange();
+        exchange.request.head = b"G\x1b[2JT /\x1b]0;x\x07 HTTP/1.1\r\nHost: a\x1b\r\n\r\n".to_vec();
+        assert!(!line(&exchange.into(), Style::Plain).unwrap().contains('\x1b'));
+    }
+}

@@ -1,0 +1,196 @@
+//! From what the data plane produced to what a reader of JSON lines sees.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::{
+    Body, Bytes, ConnectionKind, ConnectionRecord, Direction, Ending, ExchangeKind, ExchangeRecord, Facts, Header, Id,
+    Interim, LossKind, LossRecord, Outcome, Peer, Process, Protocol, Record, Request, Response, Target, TargetKind,
+    Time, Timing, Tls, VERSION, Via,
+};
+use crate::exchange::{self, Connection, ConnectionSummary, Event, Exchange, Loss, Message};
+use crate::head::{Fields, Head, heads};
+use crate::text::decode;
+use crate::time::rfc3339;
+use crate::url;
+
+impl From<&Event> for Record {
+    fn from(event: &Event) -> Self {
+        match event {
+            Event::Exchange(exchange) => Self::Exchange(Box::new(exchange_record(exchange))),
+            Event::Connection(summary) => Self::Connection(Box::new(connection_record(summary))),
+            Event::Loss(loss) => Self::Loss(loss_record(loss)),
+        }
+    }
+}
+
+fn exchange_record(exchange: &Exchange) -> ExchangeRecord {
+    let texts = |texts: &[std::borrow::Cow<'static, str>]| texts.iter().map(ToString::to_string).collect();
+    ExchangeRecord {
+        v: VERSION,
+        id: Id(exchange.id.to_string()),
+        time: Time(rfc3339(exchange.time)),
+        kind: ExchangeKind::Exchange,
+        facts: facts(&exchange.connection, exchange.protocol),
+        request: request(exchange),
+        response: exchange.response.as_ref().map(response),
+        interim: heads(&exchange.interim)
+            .map(|head| Interim { status: head.start.status().code, headers: headers(head.fields()) })
+            .collect(),
+        ending: Ending {
+            timing: timing(exchange.timing),
+            bytes: bytes(exchange.bytes),
+            outcome: exchange.outcome.into(),
+            detail: exchange.detail.as_ref().map(ToString::to_string),
+        },
+        redacted: texts(&exchange.redacted),
+        dropped: texts(&exchange.dropped),
+    }
+}
+
+fn connection_record(summary: &ConnectionSummary) -> ConnectionRecord {
+    ConnectionRecord {
+        v: VERSION,
+        id: Id(summary.id.to_string()),
+        time: Time(rfc3339(summary.connection.accepted)),
+        kind: ConnectionKind::Connection,
+        facts: facts(&summary.connection, summary.protocol),
+        tls: summary.tls.as_ref().map(|tls| Tls {
+            version: tls.version.clone(),
+            sni: tls.sni.clone(),
+            offered_alpn: tls.offered_alpn.clone(),
+            alpn: tls.alpn.clone(),
+            opened: tls.opened,
+        }),
+        ending: Ending {
+            timing: timing(summary.timing),
+            bytes: bytes(summary.bytes),
+            outcome: summary.outcome.into(),
+            detail: summary.detail.as_ref().map(ToString::to_string),
+        },
+    }
+}
+
+fn loss_record(loss: &Loss) -> LossRecord {
+    LossRecord {
+        v: VERSION,
+        kind: LossKind::Loss,
+        time: Time(rfc3339(loss.time)),
+        until: Time(rfc3339(loss.until)),
+        target: target(&loss.target),
+        reason: loss.reason.to_string(),
+        exchanges: loss.exchanges,
+        bytes: loss.bytes,
+    }
+}
+
+fn facts(connection: &Connection, protocol: exchange::Protocol) -> Facts {
+    let peer = |address: std::net::SocketAddr| Peer { address: address.ip(), port: address.port() };
+    Facts {
+        direction: match connection.direction {
+            exchange::Direction::Inbound => Direction::Inbound,
+            exchange::Direction::Outbound => Direction::Outbound,
+        },
+        protocol: protocol.into(),
+        target: target(&connection.target),
+        process: connection.process.as_ref().map(|process| Process { pid: process.pid, name: process.name.clone() }),
+        client: peer(connection.client),
+        server: peer(connection.server),
+        via: match connection.via {
+            exchange::Via::Transparent => Via::Transparent,
+            exchange::Via::Direct => Via::Direct,
+            exchange::Via::Reverse => Via::Reverse,
+        },
+        connection: Id(connection.id.to_string()),
+    }
+}
+
+fn target(name: &str) -> Target {
+    Target { kind: TargetKind::Command, name: name.to_owned() }
+}
+
+fn request(exchange: &Exchange) -> Request {
+    let message = &exchange.request;
+    let head = Head::parse(&message.head);
+    let url = url::of_head(&head, exchange.connection.server);
+    Request {
+        method: decode(head.start.request().method).into_owned(),
+        url: url.text,
+        target: url.target,
+        headers: headers(head.fields()),
+        body: body(&message.body),
+        trailers: headers(Fields::of(&message.trailers)),
+    }
+}
+
+fn response(message: &Message) -> Response {
+    let head = Head::parse(&message.head);
+    Response {
+        status: head.start.status().code,
+        headers: headers(head.fields()),
+        body: body(&message.body),
+        trailers: headers(Fields::of(&message.trailers)),
+    }
+}
+
+/// Values are unfolded; what is no UTF-8 is read as ISO 8859-1. A line without a colon is a name without a value.
+pub(crate) fn headers(fields: Fields<'_>) -> Vec<Header> {
+    fields.map(|field| (decode(field.name).into_owned(), decode(&field.unfolded()).into_owned())).collect()
+}
+
+fn body(body: &exchange::Body) -> Body {
+    if body.size == 0 && body.kept.is_empty() {
+        return Body { size: 0, kept: None, truncated: false, text: None, base64: None };
+    }
+    let cut = (body.kept.len() as u64) < body.size;
+    let (text, kept) = match std::str::from_utf8(&body.kept) {
+        Ok(text) => (Some(text), body.kept.len()),
+        // The cap fell into the middle of a character: its first bytes are let go of, so that the text is one.
+        Err(error) if cut && error.error_len().is_none() => {
+            let whole = body.kept.get(..error.valid_up_to()).unwrap_or_default();
+            (std::str::from_utf8(whole).ok(), error.valid_up_to())
+        }
+        Err(_) => (None, body.kept.len()),
+    };
+    Body {
+        size: body.size,
+        kept: Some(kept as u64),
+        truncated: cut,
+        text: text.filter(|text| !text.is_empty()).map(ToOwned::to_owned),
+        base64: text.is_none().then(|| STANDARD.encode(&body.kept)),
+    }
+}
+
+fn timing(timing: exchange::Timing) -> Timing {
+    let exchange::Timing { connected, request_end, first_byte, end } = timing;
+    Timing { connected, request_end, first_byte, end }
+}
+
+fn bytes(bytes: exchange::Bytes) -> Bytes {
+    Bytes { sent: bytes.sent, received: bytes.received }
+}
+
+impl From<exchange::Protocol> for Protocol {
+    fn from(protocol: exchange::Protocol) -> Self {
+        match protocol {
+            exchange::Protocol::Http10 => Self::Http10,
+            exchange::Protocol::Http11 => Self::Http11,
+            exchange::Protocol::Tls => Self::Tls,
+            exchange::Protocol::Tcp => Self::Tcp,
+        }
+    }
+}
+
+impl From<exchange::Outcome> for Outcome {
+    fn from(outcome: exchange::Outcome) -> Self {
+        match outcome {
+            exchange::Outcome::Complete => Self::Complete,
+            exchange::Outcome::ClientAborted => Self::ClientAborted,
+            exchange::Outcome::ServerAborted => Self::ServerAborted,
+            exchange::Outcome::Refused => Self::Refused,
+            exchange::Outcome::Timeout => Self::Timeout,
+            exchange::Outcome::Malformed => Self::Malformed,
+            exchange::Outcome::Passthrough => Self::Passthrough,
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! A record as JSON lines: what `ls -o json`, `tail -o json` and `export --format jsonl` speak. The types are the
+//! schema: `record.schema.json` is generated from them. Names never change meaning; a new key is an addition; a
+//! removed or changed one raises [`VERSION`].
+
+mod convert;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// The `v` of a record.
+pub const VERSION: u32 = 1;
+
+/// The JSON Schema (draft 2020-12) of one line.
+pub const SCHEMA: &str = include_str!("../../record.schema.json");
+
+/// Name and value, as sent.
+pub type Header = (String, String);
+
+/// A ULID: 26 characters, sorts by time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(transparent)]
+pub struct Id(#[cfg_attr(test, schemars(regex(pattern = "^[0-7][0-9A-HJKMNP-TV-Z]{25}$")))] pub String);
+
+/// RFC 3339, UTC, microseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(transparent)]
+pub struct Time(#[cfg_attr(test, schemars(regex(pattern = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")))] pub String);
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(untagged)]
+pub enum Record {
+    Exchange(Box<ExchangeRecord>),
+    Connection(Box<ConnectionRecord>),
+    Loss(LossRecord),
+}
+
+/// One HTTP request with its response; written when it ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ExchangeRecord {
+    #[cfg_attr(test, schemars(range(min = 1, max = 1)))]
+    pub v: u32,
+    pub id: Id,
+    /// When the first byte of the request arrived.
+    pub time: Time,
+    pub kind: ExchangeKind,
+    #[serde(flatten)]
+    pub facts: Facts,
+    pub request: Request,
+    /// Absent: no final response was seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response: Option<Response>,
+    /// Interim (1xx) responses that came before the final one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub interim: Vec<Interim>,
+    #[serde(flatten)]
+    pub ending: Ending,
+    /// Which redaction rules changed this record.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub redacted: Vec<String>,
+    /// Which parts were given up, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<String>,
+}
+
+/// A connection that was not looked into, or whose exchanges could not be told apart any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ConnectionRecord {
+    #[cfg_attr(test, schemars(range(min = 1, max = 1)))]
+    pub v: u32,
+    pub id: Id,
+    /// When it was accepted.
+    pub time: Time,
+    pub kind: ConnectionKind,
+    #[serde(flatten)]
+    pub facts: Facts,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    #[serde(flatten)]
+    pub ending: Ending,
+}
+
+/// Records that were given up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct LossRecord {
+    #[cfg_attr(test, schemars(range(min = 1, max = 1)))]
+    pub v: u32,
+    pub kind: LossKind,
+    pub time: Time,
+    pub until: Time,
+    pub target: Target,
+    /// A fixed word: `queue_full`, `disk_full`, `store_full`, `write_error`, …
+    pub reason: String,
+    /// How many records.
+    pub exchanges: u64,
+    /// Bytes of their heads and bodies, as far as they are known.
+    pub bytes: u64,
+}
+
+/// Whose connection it was, and between whom.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Facts {
+    pub direction: Direction,
+    pub protocol: Protocol,
+    pub target: Target,
+    /// The opener (outbound) or the listener (inbound), of the target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
+    pub client: Peer,
+    pub server: Peer,
+    pub via: Via,
+    /// The connection's id: the same in all exchanges of one connection.
+    pub connection: Id,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Ending {
+    pub timing: Timing,
+    pub bytes: Bytes,
+    pub outcome: Outcome,
+    /// One sentence, where the outcome is not `complete`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum ExchangeKind {
+    #[serde(rename = "exchange")]
+    Exchange,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum ConnectionKind {
+    #[serde(rename = "connection")]
+    Connection,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum LossKind {
+    #[serde(rename = "loss")]
+    Loss,
+}
+
+/// As seen by the target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    Inbound,
+    Outbound,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum Protocol {
+    #[serde(rename = "http/1.0")]
+    Http10,
+    #[serde(rename = "http/1.1")]
+    Http11,
+    #[serde(rename = "tls")]
+    Tls,
+    #[serde(rename = "tcp")]
+    Tcp,
+}
+
+/// How the bytes reached us.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Via {
+    Transparent,
+    Direct,
+    Reverse,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Complete,
+    ClientAborted,
+    ServerAborted,
+    Refused,
+    Timeout,
+    Malformed,
+    Passthrough,
+}
+
+/// What is captured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Target {
+    pub kind: TargetKind,
+    pub name: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum TargetKind {
+    Command,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Process {
+    pub pid: u32,
+    pub name: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Peer {
+    pub address: IpAddr,
+    pub port: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Tls {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sni: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub offered_alpn: Vec<String>,
+    /// Only where it can be known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alpn: Option<String>,
+    pub opened: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Request {
+    pub method: String,
+    /// Absolute, as a user would write it.
+    pub url: String,
+    /// The raw request target, where it cannot be derived from the url.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    pub headers: Vec<Header>,
+    pub body: Body,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trailers: Vec<Header>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Response {
+    /// Absent: the status line had none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    pub headers: Vec<Header>,
+    pub body: Body,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trailers: Vec<Header>,
+}
+
+/// A 1xx response.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Interim {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    pub headers: Vec<Header>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Body {
+    /// Bytes after transfer decoding.
+    pub size: u64,
+    /// How many of them are here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<u64>,
+    /// `kept` is less than `size`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
+    /// When it is valid UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// When it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base64: Option<String>,
+}
+
+/// Microseconds after `time`; absent: it did not happen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Timing {
+    /// The upstream connection stood (only on the first exchange of a connection).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connected: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_end: Option<u64>,
+    /// First byte of the final response.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_byte: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end: Option<u64>,
+}
+
+/// On the wire, by the target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Bytes {
+    pub sent: u64,
+    pub received: u64,
+}

@@ -1,0 +1,220 @@
+//! The tap for HTTP/1.x (RFC 9112): two readers, one a side, and between them a queue of exchanges that wait for their
+//! response. It refuses to repair: where two honest readers could disagree about where a message ends, it stops.
+//!
+//! What is recorded when the bytes are not the plain case:
+//!
+//! | bytes | record |
+//! |---|---|
+//! | bare LF as line end of a head, obs-fold in ordinary fields, repeated identical Content-Length, missing or double Host, empty lines before a request, absent reason phrase, whitespace before the colon of an ordinary field, blanks behind a chunk size | complete: only one reading |
+//! | Content-Length or Transfer-Encoding in what has no body (HEAD, 1xx, 204, 304), whatever it says | complete (§6.3 rule 1) |
+//! | a response's Transfer-Encoding that does not end in chunked | complete, body until close (§6.3 rule 4); codings other than chunked stay as sent |
+//! | a final response before the request was whole | complete when the request ends or the connection does; then with a sentence |
+//! | Content-Length and Transfer-Encoding; Content-Lengths that differ, have a sign, a list, a fold; Transfer-Encoding that is no list of tokens, has chunked twice, stands in HTTP/1.0, or (request) does not end in chunked; whitespace before the colon of either; a fold or a decorated name that hides either | malformed |
+//! | bare CR or NUL in a head; a field line without name or colon, or beginning with whitespace as the first one; a start line that is none | malformed |
+//! | chunk framing: a size that is not plain hexadecimal within 64 bits, bare LF, bare CR, data longer or shorter than its size; a trailer section that is none | malformed |
+//! | bytes from the server when no request waits; 101 before the request was whole | malformed |
+//! | a head, chunk line, trailer section, number of fields or queue beyond [`super::Limits`] | passthrough: nothing was wrong but our limit |
+//!
+//! What follows from a flaw: the exchange says so. If the request was at fault, the client's side is read no further,
+//! while the server's is followed until the requests that were understood (and the first one that was not) have their
+//! response: what a server answers to an odd request is worth knowing. If the response was at fault, both sides are
+//! over. Then the connection gets a summary of its own when it ends, with all its bytes.
+//!
+//! Behind a request that may switch protocols (CONNECT, Upgrade), the client's bytes are held unread, up to the limit
+//! of a head, until the response says what they are.
+
+mod blame;
+mod body;
+mod chunked;
+mod flaw;
+mod framing;
+mod head;
+mod open;
+mod requests;
+mod responses;
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+
+use nodetap_core::exchange::{Outcome, UnixMicros};
+
+use super::{Context, End, Side, Verdict};
+use blame::Ends;
+use body::Body;
+use flaw::Flaw;
+pub(in crate::tap) use framing::is_token;
+use framing::{Length, RequestFacts, ResponseFacts};
+use head::{HeadReader, Read};
+use open::{Fault, Open, Progress};
+pub(in crate::tap) use open::{add, after};
+
+/// What the next byte of the client is.
+#[derive(Debug)]
+enum Requests {
+    /// Of a new request, or an empty line before it; the CR of one may have come.
+    Between {
+        cr: bool,
+    },
+    Head,
+    Body(Body),
+    /// Unknown until the response to a request to switch has come.
+    Held,
+    /// Not read any more.
+    Blind,
+}
+
+/// Bytes of the client that wait for a response to tell what they are.
+#[derive(Debug, Default)]
+struct HeldBytes {
+    bytes: Vec<u8>,
+    since: UnixMicros,
+    over: bool,
+}
+
+/// The conversation of one connection.
+#[derive(Debug)]
+pub(in crate::tap) struct Http1 {
+    /// The front one is being answered, the back one is being asked.
+    open: VecDeque<Open>,
+    requests: Requests,
+    request_head: HeadReader,
+    response_head: HeadReader,
+    /// Of the response at the front, once its head is whole.
+    response_body: Option<Body>,
+    held: HeldBytes,
+    /// Empty lines before the next request.
+    stray: u64,
+    begun: bool,
+    ends: Ends,
+    /// Why the client's side is not read any more.
+    blind: Option<Verdict>,
+}
+
+impl Http1 {
+    pub(in crate::tap) fn new() -> Self {
+        Self {
+            open: VecDeque::new(),
+            requests: Requests::Between { cr: false },
+            request_head: HeadReader::default(),
+            response_head: HeadReader::default(),
+            response_body: None,
+            held: HeldBytes::default(),
+            stray: 0,
+            begun: false,
+            ends: Ends::default(),
+            blind: None,
+        }
+    }
+
+    /// Reads on. A verdict means that the tap is over: all records are out.
+    pub(in crate::tap) fn observe(&mut self, from: Side, bytes: &[u8], cx: &mut Context<'_>) -> Option<Verdict> {
+        match from {
+            Side::Client => {
+                self.client(bytes, cx);
+                self.verdict_if_blind()
+            }
+            Side::Server => self.server(bytes, cx).or_else(|| self.verdict_if_blind()),
+        }
+    }
+
+    /// How many of the next bytes of that side need only be counted.
+    pub(in crate::tap) fn skippable(&self, from: Side, cap: usize) -> u64 {
+        match (from, &self.requests) {
+            (Side::Client, Requests::Blind) => u64::MAX,
+            (Side::Client, Requests::Held) if self.held.over => u64::MAX,
+            (Side::Client, Requests::Body(body)) => {
+                self.open.back().map_or(0, |open| body.skippable(open.request_so_far(), cap))
+            }
+            (Side::Client, _) => 0,
+            (Side::Server, _) => match (&self.response_body, self.open.front().and_then(Open::response_so_far)) {
+                (Some(body), Some(so_far)) => body.skippable(so_far, cap),
+                _ => 0,
+            },
+        }
+    }
+
+    /// Counts bytes that were not shown.
+    pub(in crate::tap) fn skip(&mut self, from: Side, count: u64, cx: &mut Context<'_>) -> Option<Verdict> {
+        if count > self.skippable(from, cx.limits.body) {
+            return match from {
+                Side::Client => {
+                    self.client_flaw(Flaw::NotShown, cx);
+                    self.verdict_if_blind()
+                }
+                Side::Server => Some(self.server_flaw(Flaw::NotShown, cx)),
+            };
+        }
+        match (from, &mut self.requests, &mut self.response_body) {
+            (Side::Client, Requests::Body(body), _) => {
+                if let Some(open) = self.open.back_mut() {
+                    open.count(from, count);
+                    if body.skip(count, &mut open.request().body) {
+                        self.request_done(cx);
+                    }
+                }
+            }
+            (Side::Server, _, Some(body)) => {
+                if let Some(open) = self.open.front_mut() {
+                    open.count(from, count);
+                    if open.response().is_some_and(|response| body.skip(count, &mut response.body)) {
+                        self.response_done(cx);
+                    }
+                }
+            }
+            _ => {}
+        }
+        self.verdict_if_blind()
+    }
+
+    /// That side sends no more.
+    pub(in crate::tap) fn ended(&mut self, from: Side, end: End, cx: &mut Context<'_>) -> Option<Verdict> {
+        self.ends.note(from, end);
+        if (from, end) == (Side::Server, End::Fin) && matches!(self.response_body, Some(Body::UntilClose)) {
+            self.response_done(cx);
+        }
+        if (from, end) == (Side::Client, End::Fin) {
+            self.cut_request(cx);
+        }
+        self.verdict_if_blind()
+    }
+
+    /// The connection is over: what is open is written down as it is. A verdict when bytes are left that no exchange
+    /// accounts for.
+    pub(in crate::tap) fn finish(&mut self, cx: &mut Context<'_>) -> Option<Verdict> {
+        self.settle_cut_heads(cx);
+        while let Some(open) = self.open.pop_front() {
+            let fault = self.ends.blame(&open);
+            open.finish(Some(fault), cx);
+        }
+        let held = (self.held.over || !self.held.bytes.is_empty()).then(|| {
+            let detail = "Bytes came behind a request to switch protocols that was never answered.";
+            Verdict::http1(Outcome::Passthrough, Cow::Borrowed(detail))
+        });
+        self.blind.take().or(held)
+    }
+
+    /// The verdict on the client's side, once nothing is open that the server's could still add to.
+    fn verdict_if_blind(&mut self) -> Option<Verdict> {
+        if self.open.is_empty() { self.blind.take() } else { None }
+    }
+
+    /// Heads that are not whole go to the exchanges at both ends of the queue.
+    fn settle_cut_heads(&mut self, cx: &mut Context<'_>) {
+        let (request, response) = (self.request_head.take(), self.response_head.take());
+        if let Some(open) = self.open.back_mut().filter(|_| !request.is_empty()) {
+            open.set_odd_request_head(request);
+        }
+        if let Some(open) = self.open.front_mut().filter(|_| !response.is_empty()) {
+            open.set_cut_response_head(response, cx.limits.head);
+        }
+    }
+}
+
+/// What is wrong with whose message, as one sentence.
+fn sentence(from: Side, flaw: Flaw) -> Cow<'static, str> {
+    let whose = match from {
+        Side::Client => "request",
+        Side::Server => "response",
+    };
+    Cow::Owned(format!("The {whose} {flaw}."))
+}

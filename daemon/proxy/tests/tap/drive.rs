@@ -1,0 +1,102 @@
+//! Plays conversations to a tap, in whatever pieces, and makes what it records comparable.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use nodetap_core::exchange::{Connection, Direction, Event, Timing, Via};
+use nodetap_core::ulid::UlidSource;
+use nodetap_proxy::tap::{End, Limits, Side, Tap};
+
+use crate::corpus::Step;
+
+/// When everything begins, in microseconds after 1970.
+pub(crate) const ACCEPTED: u64 = 1_790_000_000_000_000;
+
+/// A tap with a clock that moves on by ten microseconds at each call.
+pub(crate) struct Player {
+    pub(crate) tap: Tap,
+    pub(crate) events: Vec<Event>,
+    pub(crate) now: u64,
+    ids: UlidSource,
+    /// Skips what the tap says it need not be shown.
+    pub(crate) skips: bool,
+}
+
+impl Player {
+    pub(crate) fn new(direction: Direction, limits: Limits) -> Self {
+        let mut ids = UlidSource::new(7);
+        let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let connection = Connection {
+            id: ids.next(ACCEPTED),
+            direction,
+            via: Via::Transparent,
+            target: "test".to_owned(),
+            process: None,
+            client: address(1),
+            server: address(2),
+            accepted: ACCEPTED,
+        };
+        let tap = Tap::new(Arc::new(connection), limits);
+        Self { tap, events: Vec::new(), now: ACCEPTED, ids, skips: false }
+    }
+
+    pub(crate) fn show(&mut self, from: Side, mut bytes: &[u8]) {
+        self.now += 10;
+        while self.skips && !bytes.is_empty() {
+            let count = usize::try_from(self.tap.skippable(from)).map_or(bytes.len(), |count| count.min(bytes.len()));
+            if count == 0 {
+                // One at a time, so that the tap is asked as often as can be.
+                self.tap.observe(from, &bytes[..1], self.now, &mut self.ids, &mut self.events);
+            } else {
+                self.tap.skip(from, count as u64, self.now, &mut self.ids, &mut self.events);
+            }
+            bytes = &bytes[count.max(1)..];
+        }
+        self.tap.observe(from, bytes, self.now, &mut self.ids, &mut self.events);
+    }
+
+    pub(crate) fn end(&mut self, from: Side, end: End) {
+        self.now += 10;
+        self.tap.ended(from, end, self.now, &mut self.ids, &mut self.events);
+    }
+
+    pub(crate) fn finish(mut self) -> Vec<Event> {
+        self.now += 10;
+        self.tap.finish(self.now, &mut self.ids, &mut self.events);
+        self.events
+    }
+
+    /// Plays one step, its bytes in the pieces that `cut` makes of them.
+    pub(crate) fn step(&mut self, step: Step, cut: &mut impl FnMut(&'static [u8]) -> Vec<&'static [u8]>) {
+        match step {
+            Step::C(bytes) => cut(bytes).into_iter().for_each(|piece| self.show(Side::Client, piece)),
+            Step::S(bytes) => cut(bytes).into_iter().for_each(|piece| self.show(Side::Server, piece)),
+            Step::ClientFin => self.end(Side::Client, End::Fin),
+            Step::ServerFin => self.end(Side::Server, End::Fin),
+            Step::ClientReset => self.end(Side::Client, End::Reset),
+            Step::ServerReset => self.end(Side::Server, End::Reset),
+        }
+    }
+}
+
+/// The events without what depends on when the pieces came: identifiers and times.
+pub(crate) fn timeless(mut events: Vec<Event>) -> Vec<Event> {
+    let id = UlidSource::new(0).next(0);
+    for event in &mut events {
+        match event {
+            Event::Exchange(exchange) => {
+                (exchange.id, exchange.time, exchange.timing) = (id, 0, Timing::default());
+            }
+            Event::Connection(summary) => (summary.id, summary.timing) = (id, Timing::default()),
+            Event::Loss(_) => {}
+        }
+    }
+    events
+}
+
+/// Plays all steps, whole, with default limits.
+pub(crate) fn play(steps: &[Step], direction: Direction) -> Vec<Event> {
+    let mut player = Player::new(direction, Limits::default());
+    steps.iter().for_each(|step| player.step(*step, &mut |bytes| vec![bytes]));
+    player.finish()
+}

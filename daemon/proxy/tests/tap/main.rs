@@ -1,0 +1,6 @@
+//! What the tap makes of bytes, through its public face only.
+
+#[path = "../corpus/http1/mod.rs"]
+mod corpus;
+mod drive;
+mod every_case;

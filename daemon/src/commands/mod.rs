@@ -1,0 +1,10 @@
+//! The commands that read recordings. Each is a struct of arguments and a function that gives the exit code.
+
+pub mod export;
+pub mod ls;
+mod output;
+mod select;
+pub mod show;
+pub mod tail;
+
+pub use output::{Failure, report};

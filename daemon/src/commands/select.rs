@@ -1,0 +1,108 @@
+//! What all reading commands have in common: which folder, which records.
+
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::{Args, ValueEnum};
+use nodetap_core::exchange;
+use nodetap_core::filter::{Filter, Glob, Grep, PathPattern, Status};
+use nodetap_core::time::parse_since;
+
+use super::output::{Failure, warn};
+use crate::store::folder::{default_base, newest};
+use crate::store::read::Index;
+
+/// The folder that is read.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Source {
+    /// Folder of recorded segments, or one segment [default: the newest recording]
+    #[arg(long, value_name = "DIR")]
+    pub(super) from: Option<PathBuf>,
+}
+
+impl Source {
+    pub(super) fn folder(&self) -> Result<PathBuf, Failure> {
+        match &self.from {
+            Some(folder) => Ok(folder.clone()),
+            None => Ok(newest(&default_base()?)?),
+        }
+    }
+
+    /// All records; what is damaged is said on stderr.
+    pub(super) fn index(&self) -> Result<Index, Failure> {
+        let index = Index::read(&self.folder()?)?;
+        index.warnings.iter().for_each(|warning| warn(&format!("warning: {warning}")));
+        Ok(index)
+    }
+}
+
+/// How records are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum Format {
+    #[default]
+    Table,
+    Wide,
+    /// One JSON object a line
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Direction {
+    #[value(alias = "inbound")]
+    In,
+    #[value(alias = "outbound")]
+    Out,
+}
+
+/// Which records are wanted; each option narrows.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Selection {
+    /// Host or host:port, `*` and `?` allowed; may be repeated
+    #[arg(long, value_name = "HOST", value_delimiter = ',')]
+    host: Vec<String>,
+    /// Method; may be repeated
+    #[arg(long, value_name = "METHOD", value_delimiter = ',')]
+    method: Vec<String>,
+    /// Status: 200, 2xx, 400-499, or none; may be repeated
+    #[arg(long, value_name = "STATUS", value_delimiter = ',')]
+    status: Vec<String>,
+    /// What the path begins with; or a pattern for all of it when it holds `*` or `?`
+    #[arg(long, value_name = "PATH")]
+    path: Vec<String>,
+    /// Not older than: 10m, 2h, or a time like 2026-11-22T23:25:39Z
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Regular expression, looked for in heads and bodies (decoded ones too)
+    #[arg(long, value_name = "REGEX")]
+    grep: Option<String>,
+    /// As seen by the recorded program
+    #[arg(long, value_name = "DIRECTION")]
+    direction: Option<Direction>,
+}
+
+impl Selection {
+    pub(super) fn filter(&self) -> Result<Filter, Failure> {
+        let statuses: Result<Vec<Status>, _> = self.status.iter().map(|status| status.parse()).collect();
+        let hosts: Result<Vec<Glob>, _> = self.host.iter().map(|host| Glob::new(host)).collect();
+        let paths: Result<Vec<PathPattern>, _> = self.path.iter().map(|path| PathPattern::new(path)).collect();
+        let since = self.since.as_ref().map(|since| parse_since(since, now())).transpose();
+        Ok(Filter {
+            hosts: hosts?,
+            methods: self.method.clone(),
+            statuses: statuses?,
+            paths: paths?,
+            since: since.map_err(Failure::bad_input)?,
+            grep: self.grep.as_ref().map(|grep| Grep::new(grep)).transpose()?,
+            direction: self.direction.map(|direction| match direction {
+                Direction::In => exchange::Direction::Inbound,
+                Direction::Out => exchange::Direction::Outbound,
+            }),
+        })
+    }
+}
+
+/// Microseconds since 1970.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}

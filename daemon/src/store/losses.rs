@@ -1,0 +1,118 @@
+//! Counts what was lost, by target and reason: law 2 says that nothing is lost without a count.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nodetap_core::exchange::{Event, Loss};
+
+/// (Target, reason) pairs that are told apart; what comes on top is counted as `other`.
+const KINDS: usize = 32;
+
+/// Losses merged by target and reason.
+#[derive(Debug, Default)]
+pub(super) struct Losses(BTreeMap<(String, Cow<'static, str>), Loss>);
+
+impl Losses {
+    pub(super) fn add(&mut self, loss: Loss) {
+        if loss.exchanges == 0 {
+            return;
+        }
+        let mut key = (loss.target.clone(), loss.reason.clone());
+        if !self.0.contains_key(&key) && self.0.len() >= KINDS {
+            key = (String::new(), Cow::Borrowed("other"));
+        }
+        let (target, reason) = key.clone();
+        let empty = Loss { target, reason, exchanges: 0, bytes: 0, ..loss };
+        let sum = self.0.entry(key).or_insert(empty);
+        sum.time = sum.time.min(loss.time);
+        sum.until = sum.until.max(loss.until);
+        sum.exchanges += loss.exchanges;
+        sum.bytes += loss.bytes;
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Loss> {
+        self.0.values()
+    }
+}
+
+/// What an event is when it is lost. A loss that is lost itself stays what it was.
+pub(super) fn loss_of(event: &Event, reason: &'static str) -> Loss {
+    let (time, until) = span(event);
+    let bytes = weight(event) as u64;
+    match event {
+        Event::Loss(loss) => loss.clone(),
+        Event::Exchange(exchange) => {
+            let target = exchange.connection.target.clone();
+            Loss { time, until, target, reason: reason.into(), exchanges: 1, bytes }
+        }
+        Event::Connection(summary) => {
+            let target = summary.connection.target.clone();
+            Loss { time, until, target, reason: reason.into(), exchanges: 1, bytes }
+        }
+    }
+}
+
+/// From when to when an event went on, in microseconds since 1970.
+pub(super) fn span(event: &Event) -> (u64, u64) {
+    match event {
+        Event::Exchange(exchange) => (exchange.time, exchange.time + exchange.timing.end.unwrap_or(0)),
+        Event::Connection(summary) => {
+            let time = summary.connection.accepted;
+            (time, time + summary.timing.end.unwrap_or(0))
+        }
+        Event::Loss(loss) => (loss.time, loss.until),
+    }
+}
+
+/// Bytes of heads, bodies and trailers.
+pub(super) fn weight(event: &Event) -> usize {
+    match event {
+        Event::Exchange(exchange) => {
+            let message = |message: &nodetap_core::exchange::Message| {
+                message.head.len() + message.body.kept.len() + message.trailers.len()
+            };
+            message(&exchange.request) + exchange.interim.len() + exchange.response.as_ref().map_or(0, message)
+        }
+        Event::Connection(_) | Event::Loss(_) => 0,
+    }
+}
+
+/// Losses of one reason that traffic threads count without waiting for anybody.
+#[derive(Debug)]
+pub(super) struct Missed {
+    reason: &'static str,
+    exchanges: AtomicU64,
+    bytes: AtomicU64,
+    time: AtomicU64,
+    until: AtomicU64,
+}
+
+impl Missed {
+    pub(super) fn new(reason: &'static str) -> Self {
+        let zero = || AtomicU64::new(0);
+        Self { reason, exchanges: zero(), bytes: zero(), time: AtomicU64::new(u64::MAX), until: zero() }
+    }
+
+    pub(super) fn add(&self, event: &Event) {
+        let (time, until) = span(event);
+        self.time.fetch_min(time, Ordering::Relaxed);
+        self.until.fetch_max(until, Ordering::Relaxed);
+        self.bytes.fetch_add(weight(event) as u64, Ordering::Relaxed);
+        self.exchanges.fetch_add(1, Ordering::Release);
+    }
+
+    /// What was counted since the last call.
+    pub(super) fn take(&self, target: &str) -> Loss {
+        let exchanges = self.exchanges.swap(0, Ordering::Acquire);
+        let bytes = self.bytes.swap(0, Ordering::Relaxed);
+        let (time, until) = if exchanges == 0 {
+            (0, 0)
+        } else {
+            (self.time.swap(u64::MAX, Ordering::Relaxed), self.until.swap(0, Ordering::Relaxed))
+        };
+        // A count may be taken between two of its parts: then the time is not there yet, and `until` stands for it.
+        let time = time.min(until);
+        Loss { time, until, target: target.to_owned(), reason: self.reason.into(), exchanges, bytes }
+    }
+}

@@ -1,0 +1,268 @@
+//! The recorder: a handle that takes events and never waits, and one plain thread behind it that redacts, encodes and
+//! writes them. Under load the thread sleeps between batches instead of being woken for every record.
+//!
+//! Whatever the disk or an observer does, traffic sees the same: [`Recorder::record`] returns at once. A blocked disk
+//! fills the queue, and what no longer fits is counted as `queue_full`.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use nodetap_core::exchange::{Event, Loss};
+use nodetap_core::redact::redact;
+
+use super::medium::{Disk, Medium, Owner};
+pub use super::observe::Observer;
+use super::observe::Observers;
+use super::queue::{Queue, Shared, queue};
+use super::recover::recover;
+use super::writer::{Now, Writer};
+
+/// Records of one batch.
+const BATCH: usize = 1024;
+/// How long the thread sleeps between batches while there is work.
+const REST: Duration = Duration::from_millis(2);
+/// How long it waits for work before it looks at what is due by time.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// How a recorder works. `new` gives what `nodetap run` uses.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub folder: PathBuf,
+    /// Whose losses are counted: the target's name.
+    pub target: String,
+    /// A segment is sealed when it has so many bytes.
+    pub segment_bytes: u64,
+    /// A segment is sealed when it is so old.
+    pub segment_age: Option<Duration>,
+    /// Bytes of all segments together; the oldest goes first, and is counted as lost.
+    pub max_store: u64,
+    /// Who owns folders and files that are made (the user who called sudo).
+    pub owner: Option<Owner>,
+    /// Records that wait to be written, at most.
+    pub queue_records: usize,
+    /// Bytes that wait to be written, at most.
+    pub queue_bytes: usize,
+    /// How long `close` waits for a disk or an observer that does not move.
+    pub grace: Duration,
+}
+
+impl Settings {
+    pub fn new(folder: PathBuf, target: String) -> Self {
+        Self {
+            folder,
+            target,
+            segment_bytes: 16 << 20,
+            segment_age: None,
+            max_store: 1 << 30,
+            owner: None,
+            queue_records: 8192,
+            queue_bytes: 64 << 20,
+            grace: Duration::from_secs(2),
+        }
+    }
+}
+
+/// What a recording came to. A record that was written and later made room for others is in both sums.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub inbound_exchanges: u64,
+    pub outbound_exchanges: u64,
+    pub inbound_connections: u64,
+    pub outbound_connections: u64,
+    /// Bytes of segments.
+    pub bytes: u64,
+    /// One for each target and reason.
+    pub lost: Vec<Loss>,
+    /// Records that an observer was too slow for (they are on disk all the same).
+    pub unseen: u64,
+    /// What went wrong beside lost records, in words.
+    pub errors: Vec<String>,
+}
+
+/// Takes events; clones go to whoever has some.
+#[derive(Debug, Clone)]
+pub struct Recorder {
+    queue: Queue,
+}
+
+impl Recorder {
+    /// Makes the folder and starts the thread.
+    pub fn start(settings: Settings, observers: Vec<Box<dyn Observer>>) -> io::Result<(Self, Recording)> {
+        let disk = Disk { owner: settings.owner };
+        disk.create_folder(&settings.folder)?;
+        Self::start_on(Box::new(disk), settings, observers)
+    }
+
+    /// As `start`, in a folder that exists, on another medium than the file system.
+    pub fn start_on(
+        medium: Box<dyn Medium>,
+        settings: Settings,
+        observers: Vec<Box<dyn Observer>>,
+    ) -> io::Result<(Self, Recording)> {
+        let sealed = recover(&settings.folder)?;
+        let (queue, receiver) = queue(&settings.target, settings.queue_records, settings.queue_bytes);
+        let observers = if observers.is_empty() { None } else { Some(Observers::start(observers)?) };
+        let (done, totals) = sync_channel(1);
+        let progress = Arc::new(AtomicU64::new(0));
+        let mut thread = Thread {
+            writer: Writer::new(&settings, medium, sealed, random(), now()),
+            receiver,
+            shared: Arc::clone(&queue.shared),
+            observers,
+            progress: Arc::clone(&progress),
+            taken: 0,
+            grace: settings.grace,
+            target: settings.target.clone(),
+        };
+        std::thread::Builder::new().name("nodetap-record".into()).spawn(move || {
+            thread.run();
+            let _ = done.send(thread.finish());
+        })?;
+        let recording = Recording { queue: queue.clone(), totals, progress, settings };
+        Ok((Self { queue }, recording))
+    }
+
+    /// Takes an event, or counts it as lost: `false`. Never waits.
+    pub fn record(&self, event: Event) -> bool {
+        self.queue.offer(event)
+    }
+}
+
+/// A recording in progress: whoever holds it ends it.
+#[derive(Debug)]
+pub struct Recording {
+    queue: Queue,
+    totals: Receiver<Totals>,
+    progress: Arc<AtomicU64>,
+    settings: Settings,
+}
+
+impl Recording {
+    /// Writes what is waiting, seals the segments and says what it came to. Events that come later are lost. If the
+    /// disk does not move for [`Settings::grace`], what is waiting is counted as lost (`disk_blocked`).
+    pub fn close(self) -> Totals {
+        self.queue.close();
+        // The thread itself waits that long for its observers.
+        let patience = self.settings.grace * 2 + IDLE;
+        let mut last = (self.progress.load(Ordering::Relaxed), Instant::now());
+        loop {
+            match self.totals.recv_timeout(Duration::from_millis(50)) {
+                Ok(totals) => return totals,
+                Err(RecvTimeoutError::Disconnected) => return self.abandoned("recorder_died"),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let progress = self.progress.load(Ordering::Relaxed);
+            if progress != last.0 {
+                last = (progress, Instant::now());
+            } else if last.1.elapsed() >= patience {
+                return self.abandoned("disk_blocked");
+            }
+        }
+    }
+
+    fn abandoned(&self, reason: &'static str) -> Totals {
+        let waiting = self.queue.shared.accepted.load(Ordering::Acquire) - self.progress.load(Ordering::Acquire);
+        let (time, target) = (now().unix, self.settings.target.clone());
+        let loss = Loss { time, until: time, target, reason: reason.into(), exchanges: waiting, bytes: 0 };
+        let lost = self.queue.shared.take_losses().into_iter().chain([loss]).filter(|loss| loss.exchanges > 0);
+        let errors = vec![format!("{} did not take the records: {reason}", self.settings.folder.display())];
+        Totals { lost: lost.collect(), errors, ..Totals::default() }
+    }
+}
+
+/// What the recorder's thread owns.
+struct Thread {
+    writer: Writer,
+    receiver: Receiver<Option<Event>>,
+    shared: Arc<Shared>,
+    observers: Option<Observers>,
+    /// Events that were dealt with; read by `close`.
+    progress: Arc<AtomicU64>,
+    taken: u64,
+    grace: Duration,
+    target: String,
+}
+
+impl Thread {
+    fn run(&mut self) {
+        let mut batch = Vec::new();
+        loop {
+            match self.receiver.recv_timeout(IDLE) {
+                Ok(Some(event)) => batch.push(event),
+                Ok(None) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            // As long as there is work nobody has to wake us.
+            while self.gather(&mut batch) {
+                self.work(&mut batch);
+                if !self.shared.closing.load(Ordering::Acquire) {
+                    std::thread::sleep(REST);
+                }
+            }
+            self.writer.tick(now());
+            if self.shared.closing.load(Ordering::Acquire) {
+                return;
+            }
+        }
+    }
+
+    fn gather(&mut self, batch: &mut Vec<Event>) -> bool {
+        while batch.len() < BATCH {
+            match self.receiver.try_recv() {
+                Ok(Some(event)) => batch.push(event),
+                Ok(None) => {}
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+            }
+        }
+        !batch.is_empty()
+    }
+
+    fn work(&mut self, batch: &mut Vec<Event>) {
+        let now = now();
+        self.shared.release(batch);
+        batch.iter_mut().for_each(redact);
+        self.shared.take_losses().into_iter().for_each(|loss| self.writer.lose(loss));
+        self.writer.write(batch, now);
+        self.writer.tick(now);
+        self.taken += batch.len() as u64;
+        self.progress.store(self.taken, Ordering::Release);
+        match &mut self.observers {
+            Some(observers) => observers.show(std::mem::take(batch)),
+            None => batch.clear(),
+        }
+    }
+
+    fn finish(mut self) -> Totals {
+        let mut batch = Vec::new();
+        while self.gather(&mut batch) {
+            self.work(&mut batch);
+        }
+        let Self { mut writer, receiver, shared, observers, taken, grace, target, .. } = self;
+        // Whatever slipped in behind the last look is in nobody's hands once the queue is gone.
+        drop(receiver);
+        let late = shared.accepted.load(Ordering::Acquire).saturating_sub(taken);
+        let (Now { unix, .. }, reason) = (now(), "closed".into());
+        writer.lose(Loss { time: unix, until: unix, target, reason, exchanges: late, bytes: 0 });
+        shared.take_losses().into_iter().for_each(|loss| writer.lose(loss));
+        writer.close(now());
+        let mut totals = std::mem::take(&mut writer.totals);
+        totals.unseen = observers.map_or(0, |observers| observers.close(grace));
+        totals
+    }
+}
+
+fn now() -> Now {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+    Now { instant: Instant::now(), unix: u64::try_from(unix).unwrap_or(u64::MAX) }
+}
+
+/// The standard library's only random source: the keys of its hash maps.
+fn random() -> u128 {
+    use std::hash::{BuildHasher, RandomState};
+    let word = || u128::from(RandomState::new().hash_one(now().unix));
+    word() << 64 | word()
+}
