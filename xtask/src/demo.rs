@@ -1,5 +1,0 @@
-//! demo
-use anyhow::Result;
-pub(crate) fn run() -> Result<()> {
-    Ok(())
-}
