@@ -130,9 +130,8 @@ fn remove_leftovers(parent: &Path) {
 
 /// The directory of the group that this process is in.
 fn own() -> Result<PathBuf, Error> {
-    let read = |path: &str| {
-        fs::read_to_string(path).map_err(|source| Error::Read { path: PathBuf::from(path), source })
-    };
+    let read =
+        |path: &str| fs::read_to_string(path).map_err(|source| Error::Read { path: PathBuf::from(path), source });
     let mounts = read("/proc/self/mountinfo")?;
     let groups = read("/proc/self/cgroup")?;
     locate(&mounts, &groups).ok_or(Error::NoHierarchy)

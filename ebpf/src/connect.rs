@@ -3,7 +3,10 @@
 //! the client's own address when it is known. Whatever is in doubt is left as it is, and reported.
 
 use aya_ebpf::EbpfContext as _;
-use aya_ebpf::bindings::{bpf_sock_addr, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2};
+use aya_ebpf::bindings::{
+    bpf_sock_addr, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1,
+    bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2,
+};
 use aya_ebpf::helpers::{
     bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_ns,
     bpf_sk_lookup_tcp, bpf_sk_release,
@@ -71,10 +74,7 @@ pub fn connect6(ctx: SockAddrContext) -> i32 {
             core::ptr::write_volatile(&raw mut (*addr).user_ip6[0], 0);
             core::ptr::write_volatile(&raw mut (*addr).user_ip6[1], 0);
             core::ptr::write_volatile(&raw mut (*addr).user_ip6[2], if mapped { MAPPED } else { 0 });
-            core::ptr::write_volatile(
-                &raw mut (*addr).user_ip6[3],
-                if mapped { LOOPBACK4 } else { LAST_OF_LOOPBACK6 },
-            );
+            core::ptr::write_volatile(&raw mut (*addr).user_ip6[3], if mapped { LOOPBACK4 } else { LAST_OF_LOOPBACK6 });
             (*addr).user_port = u32::from((listener as u16).to_be());
         }
     }

@@ -4,7 +4,10 @@
 #![no_main]
 #![feature(core_intrinsics)]
 #![allow(internal_features, reason = "one atomic addition; see sockops")]
-#![allow(unsafe_code, reason = "kernel programs read their context and their maps through raw pointers; the verifier proves each access")]
+#![allow(
+    unsafe_code,
+    reason = "kernel programs read their context and their maps through raw pointers; the verifier proves each access"
+)]
 #![allow(unreachable_pub, reason = "programs and maps are exported by their ELF symbols, not by Rust paths")]
 
 mod connect;

@@ -32,10 +32,8 @@ unsafe fn steer(ctx: &SkLookupContext, lookup: *mut bpf_sk_lookup) -> Option<()>
         }
         let v4 = (*lookup).family == AF_INET;
         let local = Endpoint { address: local_address(lookup, v4), port: (*lookup).local_port };
-        let remote = Endpoint {
-            address: remote_address(lookup, v4),
-            port: u32::from(u16::from_be((*lookup).remote_port)),
-        };
+        let remote =
+            Endpoint { address: remote_address(lookup, v4), port: u32::from(u16::from_be((*lookup).remote_port)) };
         if DIALS.get(remote).is_some() || IGNORED_PORTS.get(local.port).is_some() {
             return None;
         }

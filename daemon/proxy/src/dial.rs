@@ -24,11 +24,7 @@ pub struct Dialled {
 /// # Errors
 /// The kernel's answer to `connect()`; `ConnectionAborted` when the client went away first. What was announced has been
 /// given back then.
-pub async fn dial(
-    destination: &Destination,
-    steering: &dyn Steering,
-    downstream: &TcpStream,
-) -> io::Result<Dialled> {
+pub async fn dial(destination: &Destination, steering: &dyn Steering, downstream: &TcpStream) -> io::Result<Dialled> {
     let socket = match destination.dial {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),

@@ -239,12 +239,7 @@ impl Flow {
         Ok(())
     }
 
-    fn write_kept(
-        &mut self,
-        cx: &mut Context<'_>,
-        to: &mut TcpStream,
-        watch: &mut impl Watch,
-    ) -> Poll<io::Result<()>> {
+    fn write_kept(&mut self, cx: &mut Context<'_>, to: &mut TcpStream, watch: &mut impl Watch) -> Poll<io::Result<()>> {
         while self.written < self.kept.len() {
             let rest = &self.kept[self.written..];
             let count = ready!(Pin::new(&mut *to).poll_write(cx, rest))?;

@@ -8,10 +8,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use netlink_packet_route::AddressFamily;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteType};
-use netlink_packet_route::AddressFamily;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
@@ -114,9 +114,7 @@ fn entry(route: &RouteMessage, addresses: &[AddressMessage]) -> Option<(Prefix, 
             Way::Usable(source.or_else(|| interface.and_then(|index| primary(addresses, index, &any))))
         }
         // One's own address is reached from itself; 127.0.0.0/8 carries its preferred source.
-        RouteType::Local if route.header.destination_prefix_length >= 32 => {
-            Way::Usable(source.or(Some(destination)))
-        }
+        RouteType::Local if route.header.destination_prefix_length >= 32 => Way::Usable(source.or(Some(destination))),
         RouteType::Local => Way::Usable(source),
         RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit => Way::Barred,
         _ => return None,
@@ -139,7 +137,9 @@ fn primary(addresses: &[AddressMessage], interface: u32, family: &IpAddr) -> Opt
         .filter(|address| address.header.index == interface && address.header.scope == AddressScope::Universe)
         .flat_map(|address| &address.attributes)
         .find_map(|attribute| match attribute {
-            AddressAttribute::Local(ip) | AddressAttribute::Address(ip) if ip.is_ipv4() == family.is_ipv4() => Some(*ip),
+            AddressAttribute::Local(ip) | AddressAttribute::Address(ip) if ip.is_ipv4() == family.is_ipv4() => {
+                Some(*ip)
+            }
             _ => None,
         })
 }

@@ -196,9 +196,7 @@ impl Maps {
 
     /// Gives the hooks our inbound listener of a family. It must be a listening socket.
     pub fn set_inbound(&self, v6: bool, listener: &impl AsRawFd) -> Result<(), Error> {
-        locked(&self.inbound)
-            .set(u32::from(v6), listener, 0)
-            .map_err(|source| Error::Map { name: "INBOUND", source })
+        locked(&self.inbound).set(u32::from(v6), listener, 0).map_err(|source| Error::Map { name: "INBOUND", source })
     }
 
     /// What was counted so far, over all CPUs.
@@ -222,10 +220,7 @@ fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, Error>
 where
     M: TryFrom<aya::maps::Map, Error = MapError>,
 {
-    ebpf.take_map(name)
-        .ok_or(Error::Missing(name))?
-        .try_into()
-        .map_err(|source| Error::Map { name, source })
+    ebpf.take_map(name).ok_or(Error::Missing(name))?.try_into().map_err(|source| Error::Map { name, source })
 }
 
 fn key(prefix: Prefix) -> Key<[u32; 4]> {

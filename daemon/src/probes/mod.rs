@@ -150,8 +150,7 @@ impl Probes {
     /// # Errors
     /// When the kernel does not take the value.
     pub fn steer(&mut self, maps: &Maps, inbound: bool, outbound: bool) -> Result<(), Error> {
-        self.settings.flags =
-            if inbound { STEER_INBOUND } else { 0 } | if outbound { STEER_OUTBOUND } else { 0 };
+        self.settings.flags = if inbound { STEER_INBOUND } else { 0 } | if outbound { STEER_OUTBOUND } else { 0 };
         maps.settings(&self.settings)
     }
 }
@@ -163,10 +162,7 @@ fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, E
 where
     &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
 {
-    ebpf.program_mut(name)
-        .ok_or(Error::Missing(name))?
-        .try_into()
-        .map_err(|source| Error::Program { name, source })
+    ebpf.program_mut(name).ok_or(Error::Missing(name))?.try_into().map_err(|source| Error::Program { name, source })
 }
 
 fn shards(ports: &[u16]) -> u32 {

@@ -34,13 +34,28 @@ pub struct Observation {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observed {
     /// It connects, and is not steered.
-    Direct { destination: SocketAddr, why: WhyDirect, pid: u32, name: String },
+    Direct {
+        destination: SocketAddr,
+        why: WhyDirect,
+        pid: u32,
+        name: String,
+    },
     /// Such a connection was not established; repeated SYNs tell a time-out from a refusal.
-    DirectFailed { retransmits: u32 },
+    DirectFailed {
+        retransmits: u32,
+    },
     /// Such a connection ended.
-    DirectClosed { local: SocketAddr, sent: u64, received: u64 },
-    Listen { local: SocketAddr },
-    ListenClosed { local: SocketAddr },
+    DirectClosed {
+        local: SocketAddr,
+        sent: u64,
+        received: u64,
+    },
+    Listen {
+        local: SocketAddr,
+    },
+    ListenClosed {
+        local: SocketAddr,
+    },
 }
 
 /// The reading end of the ring.
@@ -74,7 +89,7 @@ impl Ring {
     }
 
     /// The next observation, if there is one; what cannot be decoded is skipped.
-    pub fn next(&mut self) -> Option<Observation> {
+    pub fn take_one(&mut self) -> Option<Observation> {
         loop {
             let item = self.0.next()?;
             if let Some(observation) = decode(&item) {

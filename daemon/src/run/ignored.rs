@@ -7,7 +7,7 @@ use crate::netlink::routes::Prefix;
 
 /// One `--ignore-host`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ignored {
+pub(super) enum Ignored {
     Network(Prefix),
     Name(String),
 }
@@ -17,7 +17,7 @@ impl Ignored {
     ///
     /// # Errors
     /// When it is none of these, with what was expected.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
         let (address, length) = match text.split_once('/') {
             Some((address, length)) => (address, Some(length)),
             None => (text, None),
@@ -39,7 +39,7 @@ impl Ignored {
     }
 
     /// The prefixes that it means now. A name that cannot be resolved means nothing for the moment.
-    pub fn prefixes(&self) -> Vec<Prefix> {
+    pub(super) fn prefixes(&self) -> Vec<Prefix> {
         match self {
             Self::Network(prefix) => vec![*prefix],
             Self::Name(name) => match (name.as_str(), 0).to_socket_addrs() {
@@ -54,7 +54,7 @@ impl Ignored {
 }
 
 /// All prefixes that these mean now.
-pub fn prefixes(ignored: &[Ignored]) -> BTreeSet<Prefix> {
+pub(super) fn prefixes(ignored: &[Ignored]) -> BTreeSet<Prefix> {
     ignored.iter().flat_map(Ignored::prefixes).collect()
 }
 

@@ -16,7 +16,7 @@ const BACKLOG: i32 = 4096;
 
 /// All listeners of one target.
 #[derive(Debug)]
-pub struct Listeners {
+pub(super) struct Listeners {
     outbound4: Vec<TcpListener>,
     outbound6: Vec<TcpListener>,
     inbound4: TcpListener,
@@ -29,7 +29,7 @@ impl Listeners {
     ///
     /// # Errors
     /// When IPv4 loopback is not to be had.
-    pub fn open() -> io::Result<Self> {
+    pub(super) fn open() -> io::Result<Self> {
         let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
         let several = |address| (0..OUTBOUND).map(|_| bind(address)).collect::<io::Result<Vec<_>>>();
@@ -44,24 +44,24 @@ impl Listeners {
     }
 
     /// What the hooks are told.
-    pub fn ports(&self) -> probes::Listeners {
+    pub(super) fn ports(&self) -> probes::Listeners {
         probes::Listeners { outbound4: ports(&self.outbound4), outbound6: ports(&self.outbound6) }
     }
 
     /// The listeners that `sk_lookup` assigns, with "is it IPv6".
-    pub fn inbound(&self) -> impl Iterator<Item = (bool, &TcpListener)> {
+    pub(super) fn inbound(&self) -> impl Iterator<Item = (bool, &TcpListener)> {
         std::iter::once((false, &self.inbound4)).chain(self.inbound6.iter().map(|listener| (true, listener)))
     }
 
     /// What each of [`Listeners::into_all`] is for, in its order.
-    pub fn roles(&self) -> Vec<Role> {
+    pub(super) fn roles(&self) -> Vec<Role> {
         let outbound = ports(&self.outbound4).into_iter().chain(ports(&self.outbound6));
         let inbound = self.inbound().filter_map(|(_, listener)| listener.local_addr().ok());
         outbound.map(|port| Role::Outbound { port }).chain(inbound.map(|own| Role::Inbound { own })).collect()
     }
 
     /// All of them.
-    pub fn into_all(self) -> Vec<TcpListener> {
+    pub(super) fn into_all(self) -> Vec<TcpListener> {
         self.outbound4.into_iter().chain(self.outbound6).chain([self.inbound4]).chain(self.inbound6).collect()
     }
 }
@@ -74,7 +74,7 @@ fn ports(listeners: &[TcpListener]) -> Vec<u16> {
 ///
 /// # Errors
 /// What the kernel answers to socket, bind and listen.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A port that a run before us had may be taken again at once; two listeners at a time are still refused.
     socket.set_reuse_address(true)?;
@@ -85,7 +85,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Lets this process open as many files as the hard limit allows: a tunnel takes two. Returns the limits as they were,
 /// for the command.
-pub fn raise_file_limit() -> Option<(u64, u64)> {
+pub(super) fn raise_file_limit() -> Option<(u64, u64)> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     raised.ok().and(current.zip(maximum))

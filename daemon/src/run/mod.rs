@@ -54,12 +54,18 @@ const NESTED: &str = "NODETAP_RUN";
 /// When it could not be started under capture; nothing of ours is left then.
 pub fn run(options: &Run) -> Result<u8, Failure> {
     if std::env::var_os(NESTED).is_some() {
-        return Err(Failure::Usage("this command runs under `nodetap run` already: its traffic is recorded there".into()));
+        return Err(Failure::Usage(
+            "this command runs under `nodetap run` already: its traffic is recorded there".into(),
+        ));
     }
     let sudo_uid = std::env::var("SUDO_UID").ok();
     let identity = Identity::choose(options.user.as_deref(), sudo_uid.as_deref())?;
-    let ignored: Vec<_> =
-        options.ignore_host.iter().map(|text| Ignored::parse(text)).collect::<Result<_, _>>().map_err(Failure::Usage)?;
+    let ignored: Vec<_> = options
+        .ignore_host
+        .iter()
+        .map(|text| Ignored::parse(text))
+        .collect::<Result<_, _>>()
+        .map_err(Failure::Usage)?;
     let signals = Forwarding::begin().map_err(Failure::internal("handle signals"))?;
     let files = listen::raise_file_limit();
     let id = new_id();
@@ -122,12 +128,13 @@ impl Capture {
             steering: Arc::new(steering),
             sink: Arc::new(sink.clone()),
         };
-        let engine = Engine::start(listeners.into_all(), settings, random)
-            .map_err(Failure::internal("start the data plane"))?;
+        let engine =
+            Engine::start(listeners.into_all(), settings, random).map_err(Failure::internal("start the data plane"))?;
         let upkeep = Upkeep::start(&maps, engine.liveness(), ignored)
             .map_err(Failure::internal("read the routes of this network namespace"))?;
-        let stop_observer =
-            Arc::new(eventfd(0, EventfdFlags::CLOEXEC).map_err(|errno| Failure::internal("make an eventfd")(errno.into()))?);
+        let stop_observer = Arc::new(
+            eventfd(0, EventfdFlags::CLOEXEC).map_err(|errno| Failure::internal("make an eventfd")(errno.into()))?,
+        );
         let observer = observe(&maps, ring, cgroup, processes, sink, target, &stop_observer)
             .map_err(Failure::internal("start the observer"))?;
         let netns = File::open("/proc/self/ns/net").map_err(Failure::internal("open the network namespace"))?;

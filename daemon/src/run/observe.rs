@@ -25,7 +25,7 @@ const DIRECT: usize = 16_384;
 
 /// Everything that it needs.
 #[derive(Debug)]
-pub struct Observer<S> {
+pub(super) struct Observer<S> {
     pub maps: Arc<Maps>,
     pub ring: Ring,
     pub cgroup: Arc<Cgroup>,
@@ -43,7 +43,7 @@ pub struct Observer<S> {
 
 /// A connection that is not steered, and has not ended.
 #[derive(Debug)]
-pub struct Pending {
+pub(super) struct Pending {
     connection: Connection,
     why: WhyDirect,
     since_ns: u64,
@@ -51,7 +51,7 @@ pub struct Pending {
 
 impl<S: Sink> Observer<S> {
     /// Brings the hooks' picture of foreign listeners up to date. Called once before the target starts.
-    pub fn sync(&mut self) {
+    pub(super) fn sync(&mut self) {
         let all = match listeners() {
             Ok(all) => all,
             Err(error) => return tracing::warn!(%error, "cannot list listening sockets"),
@@ -82,10 +82,10 @@ impl<S: Sink> Observer<S> {
     }
 
     /// Runs until told to stop, then writes what is still pending.
-    pub fn run(mut self) {
+    pub(super) fn run(mut self) {
         loop {
             let stopping = is_readable(&self.stop);
-            while let Some(observation) = self.ring.next() {
+            while let Some(observation) = self.ring.take_one() {
                 self.observe(observation);
             }
             if stopping {

@@ -101,8 +101,7 @@ mod tests {
 
     #[test]
     fn a_reverse_names_a_listener_and_an_upstream() {
-        let expected =
-            Reverse { listen: "127.0.0.1:4143".parse().unwrap(), upstream: "[::1]:8080".parse().unwrap() };
+        let expected = Reverse { listen: "127.0.0.1:4143".parse().unwrap(), upstream: "[::1]:8080".parse().unwrap() };
         assert_eq!(reverse("4143=[::1]:8080"), Ok(expected));
         assert_eq!(reverse(":4143=[::1]:8080"), Ok(expected));
         assert!(reverse("4143").is_err());

@@ -9,27 +9,25 @@ use nodetap_core::exchange::Process;
 
 /// The listening processes, as last seen.
 #[derive(Debug, Default)]
-pub struct Processes {
+pub(super) struct Processes {
     listening: Mutex<HashMap<SocketAddr, Process>>,
 }
 
 impl Processes {
     /// Who takes a connection to `local`: the listener on that address, or on all of them.
-    pub fn listening(&self, local: SocketAddr) -> Option<Process> {
+    pub(super) fn listening(&self, local: SocketAddr) -> Option<Process> {
         let any: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
         let listening = self.table();
-        std::iter::once(local.ip())
-            .chain(any)
-            .find_map(|ip| listening.get(&SocketAddr::new(ip, local.port())).cloned())
+        std::iter::once(local.ip()).chain(any).find_map(|ip| listening.get(&SocketAddr::new(ip, local.port())).cloned())
     }
 
     /// Is something known of this endpoint?
-    pub fn knows(&self, endpoint: SocketAddr) -> bool {
+    pub(super) fn knows(&self, endpoint: SocketAddr) -> bool {
         self.table().contains_key(&endpoint)
     }
 
     /// Finds the owners of the listening sockets with these inodes among the processes `pids`.
-    pub fn learn(&self, sockets: &[(SocketAddr, u32)], pids: &[u32]) {
+    pub(super) fn learn(&self, sockets: &[(SocketAddr, u32)], pids: &[u32]) {
         for pid in pids {
             // A process that just ended, or that belongs to another user, shows nothing.
             for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
@@ -46,7 +44,7 @@ impl Processes {
     }
 
     /// Forgets an endpoint on which nobody listens any more.
-    pub fn forget(&self, endpoint: SocketAddr) {
+    pub(super) fn forget(&self, endpoint: SocketAddr) {
         self.table().remove(&endpoint);
     }
 

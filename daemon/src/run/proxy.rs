@@ -40,7 +40,11 @@ pub fn proxy(options: &Proxy) -> Result<u8, Failure> {
     };
     for (listener, reverse) in listeners.iter().zip(&options.reverse) {
         if let Ok(address) = listener.local_addr() {
-            let _ = writeln!(std::io::stderr(), "nodetap proxy: listening on {address}, passing on to {}", reverse.upstream);
+            let _ = writeln!(
+                std::io::stderr(),
+                "nodetap proxy: listening on {address}, passing on to {}",
+                reverse.upstream
+            );
         }
     }
     let engine = Engine::start(listeners, settings, random).map_err(Failure::internal("start the data plane"))?;

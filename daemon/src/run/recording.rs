@@ -20,7 +20,7 @@ use crate::store::{self, Observer, Owner, Recorder, folder};
 
 /// What the data plane writes to.
 #[derive(Debug, Clone)]
-pub struct RecordingSink(Recorder);
+pub(super) struct RecordingSink(Recorder);
 
 impl Sink for RecordingSink {
     fn record(&self, event: Event) {
@@ -35,7 +35,7 @@ impl Sink for RecordingSink {
 
 /// A recording in progress.
 #[derive(Debug)]
-pub struct Recording {
+pub(super) struct Recording {
     recording: store::Recording,
     folder: PathBuf,
     har: Option<PathBuf>,
@@ -44,7 +44,7 @@ pub struct Recording {
 
 /// How the run ended, beside what was recorded.
 #[derive(Debug)]
-pub struct Aftermath {
+pub(super) struct Aftermath {
     /// Processes of the command that still run.
     pub others: usize,
     /// Tunnels that did not end in time.
@@ -57,7 +57,7 @@ impl Recording {
     ///
     /// # Errors
     /// When something cannot be written.
-    pub fn start(
+    pub(super) fn start(
         options: &options::Recording,
         target: &str,
         id: Ulid,
@@ -80,14 +80,14 @@ impl Recording {
             owner: identity.map(|identity| Owner { uid: identity.uid, gid: identity.gid }),
             ..store::Settings::new(folder.clone(), target.to_owned())
         };
-        let (recorder, recording) = Recorder::start(settings, observers)
-            .map_err(|source| Failure::Output { path: folder.clone(), source })?;
+        let (recorder, recording) =
+            Recorder::start(settings, observers).map_err(|source| Failure::Output { path: folder.clone(), source })?;
         let recording = Self { recording, folder, har: options.har.clone(), quiet: options.quiet };
         Ok((recording, RecordingSink(recorder)))
     }
 
     /// Writes what is left, exports what was asked for, and says what it came to.
-    pub fn end(self, aftermath: &Aftermath) {
+    pub(super) fn end(self, aftermath: &Aftermath) {
         let totals = self.recording.close();
         let mut out = io::stderr().lock();
         for error in &totals.errors {
@@ -124,7 +124,7 @@ impl Recording {
 }
 
 /// What taps keep.
-pub fn limits(options: &options::Recording) -> Limits {
+pub(super) fn limits(options: &options::Recording) -> Limits {
     Limits { body: usize::try_from(options.max_body).unwrap_or(usize::MAX), ..Limits::default() }
 }
 

@@ -17,7 +17,7 @@ use super::processes::Processes;
 use crate::probes::Maps;
 
 /// How long a destination that refused is left to the kernel, so that programs see its own answer and can fall back.
-pub const REFUSED_HOLD: Duration = Duration::from_secs(10);
+pub(super) const REFUSED_HOLD: Duration = Duration::from_secs(10);
 /// IPv4 dials to the target come from 127.77.0.0/16, one address after the other: each has its own ports, so neither
 /// the range of ports nor TIME_WAIT limits the rate of connections.
 const DIAL_NETWORK: u32 = u32::from_be_bytes([127, 77, 0, 0]);
@@ -26,7 +26,7 @@ const SELF_CALLS: usize = 65_536;
 
 /// What a listener of ours is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub(super) enum Role {
     /// `connect` sends here.
     Outbound { port: u16 },
     /// `sk_lookup` sends here; `own` is the listener's own address, to which nothing is sent.
@@ -35,7 +35,7 @@ pub enum Role {
 
 /// The steering of one target.
 #[derive(Debug)]
-pub struct KernelSteering {
+pub(super) struct KernelSteering {
     pub maps: Arc<Maps>,
     /// In the order of the engine's listeners.
     pub roles: Vec<Role>,
@@ -53,7 +53,7 @@ struct SelfCall {
 }
 
 impl KernelSteering {
-    pub fn new(maps: Arc<Maps>, roles: Vec<Role>, target: String, processes: Arc<Processes>) -> Self {
+    pub(super) fn new(maps: Arc<Maps>, roles: Vec<Role>, target: String, processes: Arc<Processes>) -> Self {
         Self { maps, roles, target, processes, self_calls: Mutex::default(), next_dial: AtomicU32::new(0) }
     }
 

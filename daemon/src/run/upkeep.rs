@@ -25,7 +25,7 @@ const RESOLVE: Duration = Duration::from_secs(30);
 
 /// The threads. They end when this is dropped.
 #[derive(Debug)]
-pub struct Upkeep {
+pub(super) struct Upkeep {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -35,7 +35,7 @@ impl Upkeep {
     ///
     /// # Errors
     /// When the routes cannot be read, a map does not take them, or a thread cannot be made.
-    pub fn start(maps: &Arc<Maps>, liveness: Liveness, ignored: Vec<Ignored>) -> io::Result<Self> {
+    pub(super) fn start(maps: &Arc<Maps>, liveness: Liveness, ignored: Vec<Ignored>) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let changes = Changes::subscribe()?;
         let mut current = Current { maps: Arc::clone(maps), table: Table::new(), ignored, networks: BTreeSet::new() };

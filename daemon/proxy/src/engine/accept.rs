@@ -110,9 +110,10 @@ impl Acceptor {
     fn dispatch(&mut self, listener: usize, stream: TcpStream, client: SocketAddr) {
         let at = unix_micros();
         let id = self.ids.next(at);
-        let destination = stream.local_addr().map_err(|_| Stray("gone")).and_then(|local| {
-            self.shared.settings.steering.destination(&Arrival { listener, client, local, at, id })
-        });
+        let destination = stream
+            .local_addr()
+            .map_err(|_| Stray("gone"))
+            .and_then(|local| self.shared.settings.steering.destination(&Arrival { listener, client, local, at, id }));
         let destination = match destination {
             Ok(destination) => destination,
             Err(Stray(reason)) => {

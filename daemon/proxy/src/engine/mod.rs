@@ -57,11 +57,7 @@ impl Engine {
     ///
     /// # Errors
     /// When a thread or a runtime cannot be made.
-    pub fn start(
-        listeners: Vec<TcpListener>,
-        settings: Settings,
-        mut seed: impl FnMut() -> u128,
-    ) -> io::Result<Self> {
+    pub fn start(listeners: Vec<TcpListener>, settings: Settings, mut seed: impl FnMut() -> u128) -> io::Result<Self> {
         let count = settings.workers.max(1);
         let shared = Arc::new(Shared {
             settings,
