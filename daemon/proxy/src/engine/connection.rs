@@ -3,9 +3,11 @@
 use std::borrow::Cow;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nodetap_core::exchange::{Bytes, ConnectionSummary, Event, Micros, Outcome, Protocol, Timing, UnixMicros};
+use nodetap_core::exchange::{Event, Micros, Outcome, UnixMicros};
+use nodetap_core::ulid::UlidSource;
 use tokio::net::TcpStream;
 
 use super::worker::{Desk, Job};
@@ -31,9 +33,9 @@ pub(super) async fn serve(desk: &Desk, Job { stream, destination }: Job) {
             // Told before the client is: its next attempt must find the kernel's own answer.
             steering.failed(&destination, &error);
             dial::reset(client);
-            if desk.shared.settings.sink.wants_records() {
-                desk.shared.settings.sink.record(refusal(desk, &clock, &destination, &error));
-            }
+            let (outcome, detail) = refusal(&destination, &error);
+            Tapped::new(desk, &clock, &destination)
+                .with_tap(|tap, now, ids, out| tap.unreached(outcome, detail, now, ids, out));
         }
     }
 }
@@ -41,6 +43,7 @@ pub(super) async fn serve(desk: &Desk, Job { stream, destination }: Job) {
 async fn tunnel(desk: &Desk, clock: &Clock, mut client: TcpStream, upstream: Dialled, destination: &Destination) {
     let Dialled { stream: mut server, announced } = upstream;
     let mut watch = Tapped::new(desk, clock, destination);
+    watch.with_tap(|tap, now, _, _| tap.connected(now));
     let mut cut = desk.shared.cut.subscribe();
     let close = tokio::select! {
         biased;
@@ -102,13 +105,12 @@ impl<'a> Tapped<'a> {
     fn new(desk: &'a Desk, clock: &'a Clock, destination: &Destination) -> Self {
         let settings = &desk.shared.settings;
         let tap = settings.sink.wants_records().then(|| {
-            let connection = std::sync::Arc::clone(&destination.connection);
-            Box::new(Tap::new(connection, Some(clock.elapsed()), settings.limits))
+            Box::new(Tap::new(Arc::clone(&destination.connection), settings.limits))
         });
         Self { desk, clock, tap, events: Vec::new() }
     }
 
-    fn with_tap(&mut self, f: impl FnOnce(&mut Tap, UnixMicros, &mut nodetap_core::ulid::UlidSource, &mut Vec<Event>)) {
+    fn with_tap(&mut self, f: impl FnOnce(&mut Tap, UnixMicros, &mut UlidSource, &mut Vec<Event>)) {
         let Some(tap) = &mut self.tap else { return };
         let (now, events) = (self.clock.now(), &mut self.events);
         let ids = &mut *self.desk.ids.borrow_mut();
@@ -129,7 +131,15 @@ impl<'a> Tapped<'a> {
 
 impl Watch for Tapped<'_> {
     fn passed(&mut self, from: Side, bytes: &[u8]) {
-        self.with_tap(|tap, now, ids, out| tap.observe(from, bytes, now, ids, out));
+        self.with_tap(|tap, now, ids, out| {
+            // A body beyond its cap, or an opaque stream: only the number of its bytes is wanted.
+            let count = bytes.len() as u64;
+            if tap.skippable(from) >= count {
+                tap.skip(from, count, now, ids, out);
+            } else {
+                tap.observe(from, bytes, now, ids, out);
+            }
+        });
     }
 
     fn ended(&mut self, from: Side, end: End) {
@@ -137,25 +147,13 @@ impl Watch for Tapped<'_> {
     }
 }
 
-/// The record of a connection that the destination did not accept.
-fn refusal(desk: &Desk, clock: &Clock, destination: &Destination, error: &io::Error) -> Event {
-    let outcome = match error.kind() {
-        io::ErrorKind::TimedOut => Outcome::Timeout,
-        io::ErrorKind::ConnectionAborted => Outcome::ClientAborted,
-        _ => Outcome::Refused,
-    };
-    let detail = match outcome {
-        Outcome::ClientAborted => Cow::Borrowed("the client gave up before the server had answered"),
-        _ => Cow::Owned(format!("cannot connect to {}: {error}", destination.dial)),
-    };
-    Event::Connection(Box::new(ConnectionSummary {
-        id: desk.ids.borrow_mut().next(destination.connection.accepted),
-        connection: std::sync::Arc::clone(&destination.connection),
-        protocol: Protocol::Tcp,
-        tls: None,
-        timing: Timing { end: Some(clock.elapsed()), ..Timing::default() },
-        bytes: Bytes::default(),
-        outcome,
-        detail: Some(detail),
-    }))
+/// How a connection ended that the destination did not accept.
+fn refusal(destination: &Destination, error: &io::Error) -> (Outcome, Cow<'static, str>) {
+    match error.kind() {
+        io::ErrorKind::ConnectionAborted => {
+            (Outcome::ClientAborted, "The client gave up before the server had answered.".into())
+        }
+        io::ErrorKind::TimedOut => (Outcome::Timeout, format!("{} did not answer: {error}.", destination.dial).into()),
+        _ => (Outcome::Refused, format!("Cannot connect to {}: {error}.", destination.dial).into()),
+    }
 }
