@@ -43,7 +43,6 @@ pub(super) async fn serve(desk: &Desk, Job { stream, destination }: Job) {
 async fn tunnel(desk: &Desk, clock: &Clock, mut client: TcpStream, upstream: Dialled, destination: &Destination) {
     let Dialled { stream: mut server, announced } = upstream;
     let mut watch = Tapped::new(desk, clock, destination);
-    watch.with_tap(|tap, now, _, _| tap.connected(now));
     let mut cut = desk.shared.cut.subscribe();
     let close = tokio::select! {
         biased;
@@ -105,7 +104,7 @@ impl<'a> Tapped<'a> {
     fn new(desk: &'a Desk, clock: &'a Clock, destination: &Destination) -> Self {
         let settings = &desk.shared.settings;
         let tap = settings.sink.wants_records().then(|| {
-            Box::new(Tap::new(Arc::clone(&destination.connection), settings.limits))
+            Box::new(Tap::new(Arc::clone(&destination.connection), Some(clock.elapsed()), settings.limits))
         });
         Self { desk, clock, tap, events: Vec::new() }
     }

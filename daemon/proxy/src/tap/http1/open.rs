@@ -60,7 +60,6 @@ impl Open {
             detail: None,
             redacted: Vec::new(),
             dropped: Vec::new(),
-            redacted: Vec::new(),
         });
         Self { record, method: None, may_switch: false, request_over: false, response: Progress::NotBegun, fault: None }
     }
