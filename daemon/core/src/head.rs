@@ -18,6 +18,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use memchr::{memchr, memchr3_iter};
+
 /// What was unusual about a line or a section: a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub struct Oddities(u16);
@@ -250,7 +252,7 @@ impl<'a> Iterator for Fields<'a> {
             oddities.add(Oddities::SPACE_BEFORE_NAME);
         }
         self.begun = true;
-        let colon = text.iter().position(|byte| *byte == b':');
+        let colon = memchr(b':', text);
         let name_end = first.start + colon.unwrap_or(text.len());
         let value_start = colon.map_or(first.end, |_| name_end + 1);
         match colon {
@@ -296,30 +298,21 @@ impl Line {
             return None;
         }
         let mut oddities = Oddities::NONE;
-        let (length, taken) = match rest.iter().position(|byte| *byte == b'\n') {
-            Some(feed) if feed > 0 && rest.get(feed - 1) == Some(&b'\r') => (feed - 1, feed + 1),
-            Some(feed) => {
-                oddities.add(Oddities::BARE_LF);
-                (feed, feed + 1)
-            }
-            None => {
-                oddities.add(Oddities::CUT);
-                (rest.len(), rest.len())
-            }
-        };
-        // Branch-free over the line, so that the compiler makes vector code of it.
-        let (mut carriage_returns, mut nuls) = (false, false);
-        for byte in slice(rest, 0, length) {
-            carriage_returns |= *byte == b'\r';
-            nuls |= *byte == 0;
+        // One search finds the end of an ordinary line; only odd lines need more than one.
+        for at in memchr3_iter(b'\r', b'\n', 0, rest) {
+            let oddity = match (rest.get(at), rest.get(at + 1)) {
+                (Some(b'\r'), Some(b'\n')) => return Some(Self::of(start, at, 2, oddities)),
+                (Some(b'\n'), _) => return Some(Self::of(start, at, 1, oddities.union(Oddities::BARE_LF))),
+                (Some(b'\r'), _) => Oddities::BARE_CR,
+                _ => Oddities::NUL,
+            };
+            oddities.add(oddity);
         }
-        if carriage_returns {
-            oddities.add(Oddities::BARE_CR);
-        }
-        if nuls {
-            oddities.add(Oddities::NUL);
-        }
-        Some(Self { start, end: start + length, next: start + taken, oddities })
+        Some(Self::of(start, rest.len(), 0, oddities.union(Oddities::CUT)))
+    }
+
+    fn of(start: usize, length: usize, line_end: usize, oddities: Oddities) -> Self {
+        Self { start, end: start + length, next: start + length + line_end, oddities }
     }
 }
 

@@ -8,7 +8,9 @@
 //! [`Tap::finish`] once, when the connection is over. `now` is when the piece was read, and the same clock throughout.
 //!
 //! What a connection leaves: an exchange for each request, however it went, as soon as it is whole; and a
-//! [`ConnectionSummary`], with all bytes of the connection, at its end unless exchanges alone account for it.
+//! [`ConnectionSummary`] at its end unless exchanges alone account for it. An exchange counts the bytes of its own two
+//! messages (to where the tap stopped reading them), a summary all bytes of the connection, those of its exchanges
+//! included. A tap that is dropped without [`Tap::finish`] leaves nothing: what was open is the caller's to count.
 //!
 //! A protocol's tap stands below this one: it is made by [`sniff`], is handed the same calls, and gives a [`Verdict`]
 //! when it is over before the connection is.

@@ -56,7 +56,8 @@ fn read(client: &[u8], server: &[u8]) -> (TlsFacts, String) {
     let [summary] = summaries(&whole)[..] else { unreachable!("one summary") };
     assert_eq!((summary.protocol, summary.outcome), (Protocol::Tls, Outcome::Passthrough));
     assert_eq!(summary.bytes.sent + summary.bytes.received, (client.len() + server.len()) as u64);
-    (summary.tls.clone().unwrap(), summary.detail.clone().unwrap().into_owned())
+    assert!(summary.tls.is_some() && summary.detail.is_some());
+    (summary.tls.clone().unwrap_or_default(), summary.detail.clone().unwrap_or_default().into_owned())
 }
 
 #[test]
