@@ -1,1 +1,22 @@
-//! Support for the tests of the whole.
+//! What the tests of the whole stand on: nodetap as a process, real programs as its peers, raw servers that do what a
+//! script says, and records read back through nodetap's own command line. It knows nodetap from outside only: its
+//! arguments, exit codes, output and files.
+//!
+//! Everything that is started here is ended when its value is dropped, also when a test panics.
+
+pub mod client;
+pub mod folder;
+pub mod http;
+pub mod leftovers;
+pub mod load;
+pub mod machine;
+pub mod memory;
+pub mod netns;
+pub mod nodetap;
+pub mod peers;
+pub mod process;
+pub mod proxy;
+pub mod records;
+pub mod run;
+pub mod server;
+pub mod wait;

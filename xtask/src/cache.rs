@@ -14,7 +14,9 @@ const VERSIONS: &[&str] =
 pub(crate) fn folder() -> Result<PathBuf> {
     let base = match std::env::var_os("XDG_CACHE_HOME").filter(|dir| !dir.is_empty()) {
         Some(dir) => PathBuf::from(dir),
-        None => PathBuf::from(std::env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?).join(".cache"),
+        None => {
+            PathBuf::from(std::env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?).join(".cache")
+        }
     };
     let hash: String = hex(VERSIONS.join("\n").as_bytes()).chars().take(16).collect();
     Ok(base.join("nodetap").join(hash))

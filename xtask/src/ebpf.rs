@@ -53,7 +53,10 @@ fn compare() -> Result<()> {
             if built != kept {
                 let differing = root.join(OBJECT).with_extension("o.rebuilt");
                 fs::write(&differing, &built).context("cannot write the object that differs")?;
-                bail!("{OBJECT} is not what its sources give with the pinned toolchain: compare {}", differing.display());
+                bail!(
+                    "{OBJECT} is not what its sources give with the pinned toolchain: compare {}",
+                    differing.display()
+                );
             }
             eprintln!("ebpf: {OBJECT} is what its sources give, byte for byte");
         }

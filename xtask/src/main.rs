@@ -10,7 +10,9 @@ mod nightly;
 mod packages;
 mod process;
 mod setup;
+mod started;
 mod test;
+mod tiers;
 mod toolchain;
 mod workspace;
 
@@ -46,6 +48,9 @@ enum Command {
     },
     /// Capture real programs under `nodetap run` and show what was recorded
     Demo,
+    /// What the demo captures; it runs inside `nodetap run`
+    #[command(hide = true)]
+    Scene,
     /// Measure nodetap beside its peers: one run, interleaved, medians and ratios
     Bench(bench::Options),
     /// What takes longer: the kernel tier over and over
@@ -64,6 +69,7 @@ fn main() -> ExitCode {
         Command::Ebpf { check } => ebpf::run(check),
         Command::Test { filter } => test::run(filter.as_deref()),
         Command::Demo => demo::run(),
+        Command::Scene => demo::play(),
         Command::Bench(options) => bench::run(&options),
         Command::Soak { rounds, filter } => test::soak(rounds, filter.as_deref()),
     };

@@ -41,7 +41,8 @@ pub(crate) const WRK: Program = program("wrk", "wrk");
 
 /// Installs the packages of those `programs` that are not on this machine, after saying so.
 pub(crate) fn ensure(programs: &[Program]) -> Result<()> {
-    let missing: Vec<Program> = programs.iter().copied().filter(|program| process::find(program.name).is_none()).collect();
+    let missing: Vec<Program> =
+        programs.iter().copied().filter(|program| process::find(program.name).is_none()).collect();
     if missing.is_empty() {
         return Ok(());
     }

@@ -1,4 +1,242 @@
-//! test
-use anyhow::Result;
-pub(crate) fn run(_filter: Option<&str>) -> Result<()> { Ok(()) }
-pub(crate) fn soak(_rounds: u32, _filter: Option<&str>) -> Result<()> { Ok(()) }
+//! `cargo xtask test`: every check of the project in one go, ended by one line that counts the tests. Everything is built
+//! once, by one command and with one set of features; what was built is then run directly.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::setup::Job;
+use crate::tiers::{self, Tier};
+use crate::{ebpf, process, setup, workspace};
+
+/// All packages but the kernel programs, which are built for another machine; and the tiers, which a plain `cargo test`
+/// leaves out.
+const EVERYTHING: &[&str] = &[
+    "--workspace",
+    "--exclude",
+    "nodetap-ebpf",
+    "--all-targets",
+    "--features",
+    "nodetap-tests/netns,nodetap-tests/kernel",
+];
+
+/// What the test binaries counted.
+#[derive(Debug, Default, Clone, Copy)]
+struct Count {
+    passed: u64,
+    failed: u64,
+}
+
+/// A test binary, and the package it belongs to.
+#[derive(Debug)]
+struct Binary {
+    package: PathBuf,
+    name: String,
+    file: PathBuf,
+}
+
+#[derive(Debug, Default)]
+struct Built {
+    tests: Vec<Binary>,
+    nodetap: Option<PathBuf>,
+}
+
+/// Runs all checks and tests; with a filter only the tests whose name contains it.
+///
+/// # Errors
+/// When a check or a test failed, or a tier that is required cannot run.
+pub(crate) fn run(filter: Option<&str>) -> Result<()> {
+    setup::run(Job::Test)?;
+    if filter.is_none() {
+        step("format");
+        process::run(cargo().args(["fmt", "--all", "--check"]))?;
+        step("clippy");
+        process::run(cargo().args(["clippy", "--quiet"]).args(EVERYTHING).args(["--", "-D", "warnings"]))?;
+        step("kernel object");
+        ebpf::run(true)?;
+    }
+    step("build");
+    let built = build()?;
+    let mut count = Count::default();
+    step("unit tests");
+    for binary in built.tests.iter().filter(|binary| tier_of(binary).is_none()) {
+        count.add(execute(binary, &built, filter, &[])?);
+    }
+    if filter.is_none() {
+        let mut doc = cargo();
+        doc.args(["test", "--quiet", "--workspace", "--exclude", "nodetap-ebpf", "--doc"]);
+        count.add(counted(&mut doc)?);
+    }
+    for tier in tiers::ALL {
+        count.add(run_tier(tier, &built, filter)?);
+    }
+    println!("{} passed, {} failed", count.passed, count.failed);
+    if count.failed > 0 {
+        bail!("{} tests failed", count.failed);
+    }
+    if count.passed == 0 {
+        bail!("no test has the name {}", filter.unwrap_or_default());
+    }
+    Ok(())
+}
+
+/// Runs the kernel tier `rounds` times, and stops at the first round that fails.
+///
+/// # Errors
+/// When the tier cannot run, or a test of it failed.
+pub(crate) fn soak(rounds: u32, filter: Option<&str>) -> Result<()> {
+    setup::run(Job::Test)?;
+    let built = build()?;
+    let mut total = Count::default();
+    for round in 1..=rounds {
+        step(&format!("round {round} of {rounds}"));
+        if let Some(why) = Tier::Kernel.lacks() {
+            bail!("the kernel tier cannot run here: {why}");
+        }
+        total.add(run_tier(Tier::Kernel, &built, filter)?);
+        if total.failed > 0 {
+            break;
+        }
+    }
+    println!("{} passed, {} failed", total.passed, total.failed);
+    if total.failed > 0 || total.passed == 0 {
+        bail!("the soak did not pass");
+    }
+    Ok(())
+}
+
+impl Count {
+    fn add(&mut self, other: Count) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
+fn run_tier(tier: Tier, built: &Built, filter: Option<&str>) -> Result<Count> {
+    step(&format!("tier {}", tier.name()));
+    if let Some(why) = tier.lacks() {
+        if std::env::var("NODETAP_REQUIRE_TIERS").is_ok_and(|value| value == "all") {
+            bail!("tier {} is required (NODETAP_REQUIRE_TIERS=all) and cannot run: {why}", tier.name());
+        }
+        println!("tier {} cannot run here: {why}", tier.name());
+        return Ok(Count::default());
+    }
+    let mut count = Count::default();
+    for binary in built.tests.iter().filter(|binary| tier_of(binary) == Some(tier)) {
+        // More than the processors: these tests wait for other programs most of the time.
+        count.add(execute(binary, built, filter, &["--test-threads=4"])?);
+    }
+    Ok(count)
+}
+
+fn build() -> Result<Built> {
+    let mut cargo = cargo();
+    cargo.args(["build", "--quiet", "--message-format", "json-render-diagnostics"]).args(EVERYTHING);
+    let mut child = cargo.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
+    let mut built = Built::default();
+    for line in BufReader::new(child.stdout.take().context("cargo has no output")?).lines() {
+        if let Ok(message) = serde_json::from_str::<Value>(&line?) {
+            built.take(&message);
+        }
+    }
+    if !child.wait()?.success() {
+        bail!("the build failed");
+    }
+    built.tests.sort_by(|one, other| one.file.cmp(&other.file));
+    Ok(built)
+}
+
+impl Built {
+    /// Notes what one of cargo's messages says was built.
+    fn take(&mut self, message: &Value) {
+        let Some(file) = message["executable"].as_str().map(PathBuf::from) else { return };
+        let target = &message["target"];
+        let kind = target["kind"][0].as_str().unwrap_or_default();
+        if message["profile"]["test"] == true && kind != "bench" {
+            let manifest = Path::new(message["manifest_path"].as_str().unwrap_or_default());
+            let package = manifest.parent().unwrap_or(manifest).to_path_buf();
+            self.tests.push(Binary { package, name: target["name"].as_str().unwrap_or_default().to_owned(), file });
+        } else if kind == "bin" && target["name"] == "nodetap" {
+            self.nodetap = Some(file);
+        }
+    }
+}
+
+fn tier_of(binary: &Binary) -> Option<Tier> {
+    let of_tests = binary.package.file_name().is_some_and(|name| name == "tests");
+    tiers::ALL.into_iter().find(|tier| of_tests && tier.name() == binary.name)
+}
+
+fn execute(binary: &Binary, built: &Built, filter: Option<&str>, arguments: &[&str]) -> Result<Count> {
+    let mut command = Command::new(&binary.file);
+    command.args(filter).args(arguments).current_dir(&binary.package).env("CARGO_MANIFEST_DIR", &binary.package);
+    if let Some(nodetap) = &built.nodetap {
+        command.env("NODETAP_BIN", nodetap);
+    }
+    if tier_of(binary).is_none() {
+        command.arg("--quiet");
+    }
+    counted(&mut command)
+}
+
+/// Runs a test binary (or cargo's doc tests), passes its output on, and counts by its closing lines. One that ended
+/// badly without having counted a failure counts as one.
+fn counted(command: &mut Command) -> Result<Count> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {}", process::line(command)))?;
+    let mut count = Count::default();
+    for line in BufReader::new(child.stdout.take().context("a test has no output")?).lines() {
+        let line = line?;
+        println!("{line}");
+        count.add(closing(&line).unwrap_or_default());
+    }
+    let status = child.wait()?;
+    if !status.success() && count.failed == 0 {
+        println!("{} ended with {status}", process::line(command));
+        count.failed += 1;
+    }
+    Ok(count)
+}
+
+/// Reads `test result: ok. 3 passed; 0 failed; …`.
+fn closing(line: &str) -> Option<Count> {
+    let counts = line.strip_prefix("test result: ")?.split_once(". ")?.1;
+    let number = |word: &str| {
+        counts.split("; ").find_map(|part| part.strip_suffix(word)?.trim().parse::<u64>().ok()).unwrap_or_default()
+    };
+    Some(Count { passed: number("passed"), failed: number("failed") })
+}
+
+fn cargo() -> Command {
+    let mut cargo = Command::new(workspace::cargo());
+    if let Ok(root) = workspace::root() {
+        cargo.current_dir(root);
+    }
+    cargo
+}
+
+fn step(name: &str) {
+    println!("── {name}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_closing_line_of_a_test_binary_is_counted() {
+        let count = closing("test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 1 filtered out").unwrap();
+        assert_eq!((count.passed, count.failed), (12, 3));
+    }
+
+    #[test]
+    fn other_lines_are_not_counted() {
+        assert!(closing("test a_test ... ok").is_none());
+    }
+}

@@ -6,10 +6,7 @@ use anyhow::{Context, Result};
 
 /// The root of this checkout.
 pub(crate) fn root() -> Result<PathBuf> {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .map(Path::to_path_buf)
-        .context("xtask is not inside a workspace")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).context("xtask is not inside a workspace")
 }
 
 /// The folder that cargo builds into: `CARGO_TARGET_DIR`, else `target` in the checkout.

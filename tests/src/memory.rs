@@ -1,0 +1,14 @@
+//! What a process holds in memory, as the kernel counts it.
+
+use anyhow::{Context, Result};
+
+/// Resident set size in bytes.
+///
+/// # Errors
+/// When there is no such process.
+pub fn resident(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("the process has no memory")?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib * 1024)
+}

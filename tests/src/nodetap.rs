@@ -1,0 +1,22 @@
+//! The program under test: where it was built.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+/// `NODETAP_BIN`, else the `nodetap` that was built beside this test binary, else the one on the `PATH`.
+pub fn binary() -> PathBuf {
+    std::env::var_os("NODETAP_BIN").map(PathBuf::from).or_else(beside).unwrap_or_else(|| PathBuf::from("nodetap"))
+}
+
+/// `nodetap ARG…`, free of what the environment of whoever runs the tests says about records and colours.
+pub fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command.args(arguments).env_remove("XDG_STATE_HOME").env_remove("SUDO_USER").env("NO_COLOR", "1");
+    command
+}
+
+/// `target/debug/deps/kernel-…` stands below `target/debug/nodetap`.
+fn beside() -> Option<PathBuf> {
+    let test = std::env::current_exe().ok()?;
+    test.ancestors().skip(1).take(2).map(|folder| folder.join("nodetap")).find(|file| file.is_file())
+}

@@ -1,0 +1,74 @@
+//! `nodetap proxy --reverse`: the data plane without the kernel's part, for tests that need no privileges.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::folder::Folder;
+use crate::process::{Finished, Process, Stream};
+use crate::{nodetap, records};
+
+/// A running reverse proxy before one upstream.
+#[derive(Debug)]
+pub struct Proxy {
+    /// The process of nodetap.
+    pub process: Process,
+    address: SocketAddr,
+    out: PathBuf,
+    _folder: Folder,
+}
+
+impl Proxy {
+    /// Starts one before `upstream`, on a free port of 127.0.0.1.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn before(upstream: SocketAddr) -> Result<Self> {
+        Self::with(upstream, &[])
+    }
+
+    /// As [`Proxy::before`], with further options.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn with(upstream: SocketAddr, options: &[&str]) -> Result<Self> {
+        let folder = Folder::new()?;
+        let out = folder.join("out");
+        let mut command = nodetap::command(&["proxy", "--reverse", &format!("127.0.0.1:0={upstream}"), "--out"]);
+        let process = Process::start(command.arg(&out).args(options))?;
+        let address =
+            process.line(Stream::Err, "its address", |line| line.strip_prefix("listening on ")?.trim().parse().ok())?;
+        Ok(Self { process, address, out, _folder: folder })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The folder of segments.
+    pub fn out(&self) -> &Path {
+        &self.out
+    }
+
+    /// Ends it by SIGTERM, so that everything is on disk, and returns how it ended.
+    ///
+    /// # Errors
+    /// When it does not end within the deadline.
+    pub fn stop(&mut self) -> Result<Finished> {
+        self.process.signal(Signal::TERM)?;
+        self.process.finish()
+    }
+
+    /// Ends it and returns all records.
+    ///
+    /// # Errors
+    /// As [`records::records`].
+    pub fn records(&mut self) -> Result<Vec<Value>> {
+        self.stop()?;
+        records::records(&self.out)
+    }
+}

@@ -1,0 +1,12 @@
+//! What needs the kernel: `nodetap run` on real programs.
+#![allow(clippy::unwrap_used, reason = "a helper of tests panics like the tests themselves")]
+
+mod inbound;
+mod lifecycle;
+mod outage;
+mod outbound;
+mod protocols;
+mod refusal;
+mod routes;
+mod storage;
+mod support;

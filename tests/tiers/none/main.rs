@@ -1,0 +1,7 @@
+//! What anybody can test: the command line, and the data plane behind `nodetap proxy`, without privileges.
+#![allow(clippy::unwrap_used, reason = "a helper of tests panics like the tests themselves")]
+
+mod command_line;
+mod peers;
+mod recording;
+mod tunnel;

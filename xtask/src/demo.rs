@@ -1,3 +1,0 @@
-//! demo
-use anyhow::Result;
-pub(crate) fn run() -> Result<()> { Ok(()) }

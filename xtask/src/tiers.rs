@@ -1,0 +1,68 @@
+//! The test tiers: what each needs of the machine, and whether this machine has it. A tier is a test binary of the
+//! `nodetap-tests` package with the feature of its name; what its tests do is not known here.
+
+use std::fs;
+use std::process::Command;
+
+use crate::process;
+
+/// A tier, from the least to the most that it asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tier {
+    /// Anybody, anywhere.
+    None,
+    /// Root, and a kernel that makes network namespaces.
+    Netns,
+    /// Root, cgroup v2, and a kernel that loads and attaches the programs.
+    Kernel,
+}
+
+pub(crate) const ALL: [Tier; 3] = [Tier::None, Tier::Netns, Tier::Kernel];
+
+impl Tier {
+    /// The name of its test binary, and of the feature that it is built with.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Tier::None => "none",
+            Tier::Netns => "netns",
+            Tier::Kernel => "kernel",
+        }
+    }
+
+    /// Why this tier cannot run here; `None` when it can.
+    pub(crate) fn lacks(self) -> Option<String> {
+        match self {
+            Tier::None => None,
+            Tier::Netns => lacks_namespaces(),
+            Tier::Kernel => lacks_namespaces().or_else(lacks_kernel),
+        }
+    }
+}
+
+fn lacks_namespaces() -> Option<String> {
+    if !process::is_root() {
+        return Some("it needs root".to_owned());
+    }
+    let name = format!("nodetap-try-{}", std::process::id());
+    if let Err(error) = process::output(Command::new("ip").args(["netns", "add", &name])) {
+        return Some(format!("no network namespace can be made: {error:#}"));
+    }
+    process::output(Command::new("ip").args(["netns", "del", &name])).err().map(|error| format!("{error:#}"))
+}
+
+fn lacks_kernel() -> Option<String> {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    if !mounts.lines().any(|line| line.split(' ').nth(2) == Some("cgroup2")) {
+        return Some("no cgroup v2 is mounted".to_owned());
+    }
+    if !fs::exists("/sys/kernel/btf/vmlinux").unwrap_or(false) {
+        return Some("the kernel has no BTF".to_owned());
+    }
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let number = |part: Option<&str>| part.and_then(|part| part.parse::<u32>().ok()).unwrap_or(0);
+    let mut parts = release.split(|letter: char| !letter.is_ascii_digit());
+    if (number(parts.next()), number(parts.next())) < (5, 10) {
+        return Some(format!("kernel {} is older than 5.10", release.trim()));
+    }
+    None
+}
