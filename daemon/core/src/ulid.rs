@@ -23,6 +23,18 @@ impl Ulid {
     }
 }
 
+impl From<Ulid> for u128 {
+    fn from(ulid: Ulid) -> Self {
+        ulid.0
+    }
+}
+
+impl From<u128> for Ulid {
+    fn from(value: u128) -> Self {
+        Self(value)
+    }
+}
+
 impl fmt::Display for Ulid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = [0u8; Self::LENGTH];

@@ -11,7 +11,7 @@ use nodetap_core::row::Row;
 use nodetap_core::text::one_line;
 use nodetap_core::{size, time};
 
-use super::output::{Failure, layout, report};
+use super::output::{Failure, layout, report, warn};
 use super::select::{Format, Selection, Source, warn_of_losses};
 use crate::store::read::Index;
 
@@ -57,14 +57,16 @@ pub(super) fn for_each(
     losses: bool,
     mut each: impl FnMut(Event) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
+    let known = index.warnings.len();
     for entry in std::mem::take(&mut index.entries) {
-        if entry.key.id.is_none() != losses {
+        if entry.id().is_none() != losses {
             continue;
         }
         if let Some(event) = index.event(entry)?.filter(|event| filter.matches(event)) {
             each(event)?;
         }
     }
+    index.warnings.iter().skip(known).for_each(|warning| warn(&format!("warning: {warning}")));
     Ok(())
 }
 

@@ -71,7 +71,7 @@ impl Show {
             [] => Err(Failure::new(format!("no record's id begins or ends with {}: `nodetap ls` lists them", self.id))),
             [entry] => Ok(*entry),
             several => {
-                let named = several.iter().take(CANDIDATES).filter_map(|entry| entry.key.id);
+                let named = several.iter().take(CANDIDATES).filter_map(|entry| entry.id());
                 let named: Vec<String> = named.map(|id| id.to_string()).collect();
                 let more = if several.len() > CANDIDATES { ", …" } else { "" };
                 let (id, count, named) = (&self.id, several.len(), named.join(", "));

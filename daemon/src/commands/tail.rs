@@ -51,7 +51,7 @@ impl Tail {
         let mut follower = Follower::after(&index, &folder);
         // From the end, until there are as many as were asked for; only their places are kept.
         let mut wanted = Vec::new();
-        for entry in std::mem::take(&mut index.entries).into_iter().rev().filter(|entry| entry.key.id.is_some()) {
+        for entry in std::mem::take(&mut index.entries).into_iter().rev().filter(|entry| entry.id().is_some()) {
             if wanted.len() >= self.lines {
                 break;
             }

@@ -24,13 +24,31 @@ pub enum Error {
     NotASegment(PathBuf, segment::Error),
 }
 
-/// Where a record lies.
+/// Where a record lies: 40 bytes each. They sort by time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
-    pub key: Key,
-    segment: u32,
+    time: u64,
+    /// The upper and lower half of its id; zero for a loss, which has none.
+    id: [u64; 2],
     offset: u64,
+    segment: u32,
     bytes: u32,
+}
+
+impl Entry {
+    fn new(key: Key, segment: u32, offset: u64, bytes: u32) -> Self {
+        let id = key.id.map_or(0, u128::from);
+        // Both halves fit.
+        #[allow(clippy::cast_possible_truncation, reason = "the value is cut into its two halves")]
+        let id = [(id >> 64) as u64, id as u64];
+        Self { time: key.time, id, offset, segment, bytes }
+    }
+
+    /// `None`: a loss.
+    pub fn id(&self) -> Option<Ulid> {
+        let [upper, lower] = self.id.map(u128::from);
+        Some(upper << 64 | lower).filter(|id| *id != 0).map(Ulid::from)
+    }
 }
 
 /// Something in a segment that could not be read.
@@ -128,7 +146,7 @@ impl Index {
                 Item::Frame(frame) => match segment::key(frame.kind, frame.payload) {
                     Ok(Some(key)) => {
                         let bytes = u32::try_from(frame.bytes).unwrap_or(u32::MAX);
-                        self.entries.push(Entry { key, segment: number, offset: frame.offset, bytes });
+                        self.entries.push(Entry::new(key, number, frame.offset, bytes));
                         continue;
                     }
                     // A kind from the future.
@@ -148,7 +166,7 @@ impl Index {
         Ok(())
     }
 
-    /// Reads a record. `None`: its segment is gone since, or it is a kind that is not known.
+    /// Reads a record. `None`: its segment is gone since, or it cannot be decoded: then there is one warning more.
     pub fn event(&mut self, entry: Entry) -> Result<Option<Event>, Error> {
         let place = match self.files.iter().position(|(segment, _)| *segment == entry.segment) {
             Some(place) => place,
@@ -170,15 +188,22 @@ impl Index {
             return Ok(None);
         }
         let kind = frame.get(FRAME - 1).copied().unwrap_or_default();
-        let decoded = segment::decode(kind, frame.get(FRAME..).unwrap_or_default());
-        Ok(decoded.ok().flatten())
+        match segment::decode(kind, frame.get(FRAME..).unwrap_or_default()) {
+            Ok(event) => Ok(event),
+            Err(error) => {
+                let path = self.segments.get(entry.segment as usize).map(|segment| segment.path.clone());
+                let damage = format!("the record at offset {} cannot be decoded: {error}", entry.offset);
+                self.warnings.push(Warning { path: path.unwrap_or_default(), damage });
+                Ok(None)
+            }
+        }
     }
 
     /// The records whose id is `text`, begins with it or, when none does, ends with it (tables show ends).
     pub fn find(&self, text: &str) -> Vec<Entry> {
         let text = text.to_ascii_uppercase();
         let matching = |test: &dyn Fn(&str) -> bool| -> Vec<Entry> {
-            let wanted = |entry: &&Entry| entry.key.id.is_some_and(|id| test(&id.to_string()));
+            let wanted = |entry: &&Entry| entry.id().is_some_and(|id| test(&id.to_string()));
             self.entries.iter().filter(wanted).copied().collect()
         };
         let first = matching(&|id| id.starts_with(&text));
@@ -187,19 +212,14 @@ impl Index {
 
     /// How many of their last characters tell the ids of this folder apart; 6 at least.
     pub fn id_width(&self) -> usize {
-        let mut reversed: Vec<[u8; Ulid::LENGTH]> = (self.entries.iter().filter_map(|entry| entry.key.id))
-            .filter_map(|id| {
-                let mut text: [u8; Ulid::LENGTH] = id.to_string().into_bytes().try_into().ok()?;
-                text.reverse();
-                Some(text)
-            })
-            .collect();
-        reversed.sort_unstable();
-        reversed.dedup();
-        let common = reversed.windows(2).filter_map(|pair| match pair {
-            [a, b] => Some(a.iter().zip(b).take_while(|(a, b)| a == b).count() + 1),
+        // A character is five bits, and in this order those that end alike are neighbours.
+        let mut ids: Vec<u128> = self.entries.iter().filter_map(Entry::id).map(u128::from).collect();
+        ids.sort_unstable_by_key(|id| id.reverse_bits());
+        ids.dedup();
+        let alike = ids.windows(2).filter_map(|pair| match pair {
+            [a, b] => Some((a ^ b).trailing_zeros() as usize / 5 + 1),
             _ => None,
         });
-        common.max().unwrap_or(0).max(6)
+        alike.max().unwrap_or(0).max(6)
     }
 }

@@ -257,7 +257,7 @@ fn a_disk_that_fails_and_recovers_costs_what_came_meanwhile() {
         recorder.record(exchange(next, 10));
         next += 1;
         let index = Index::read(folder.path()).unwrap();
-        index.entries.iter().any(|entry| entry.key.id.is_some())
+        index.entries.iter().any(|entry| entry.id().is_some())
     });
     let totals = recording.close();
     let written = totals.inbound_exchanges + totals.outbound_exchanges;
@@ -441,7 +441,7 @@ fn a_record_is_found_by_the_beginning_of_its_id_and_by_its_end() {
     (0..3).for_each(|number| assert!(recorder.record(exchange(number, 10))));
     recording.close();
     let index = Index::read(folder.path()).unwrap();
-    let id = index.entries[1].key.id.unwrap().to_string();
+    let id = index.entries[1].id().unwrap().to_string();
     assert_eq!(index.find(&id).len(), 1);
     assert_eq!(index.find(&id[..4]).len(), 3);
     assert_eq!(index.find(&id[26 - index.id_width()..].to_lowercase()), [index.entries[1]]);
