@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{ls::Ls};
+use crate::commands::{export::Export, ls::Ls, show::Show, tail::Tail};
 use crate::run::{self, Failure, options};
 use crate::{child, doctor};
 
@@ -27,6 +27,12 @@ enum Command {
     Proxy(options::Proxy),
     /// List what was recorded
     Ls(Ls),
+    /// Show one record: heads, bodies, times
+    Show(Show),
+    /// Show the last records, and new ones as they come
+    Tail(Tail),
+    /// Write a recording for other programs
+    Export(Export),
     /// Check whether this machine can run nodetap
     Doctor(doctor::Doctor),
     /// The first process of `nodetap run`
@@ -59,6 +65,9 @@ pub fn main() -> ExitCode {
         Command::Run(options) => finish("run", run::run(&options)),
         Command::Proxy(options) => finish("proxy", run::proxy(&options)),
         Command::Ls(ls) => ls.run(),
+        Command::Show(show) => show.run(),
+        Command::Tail(tail) => tail.run(),
+        Command::Export(export) => export.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::RunInCgroup(first) => {
             ExitCode::from(child::become_command(&first.command, &first.cgroup, first.user.as_deref(), first.files))

@@ -5,8 +5,8 @@ use std::io;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook::iterator::exfiltrator::WithOrigin;
-use signal_hook::low_level::siginfo::Cause;
 use signal_hook::iterator::{Handle, SignalsInfo};
+use signal_hook::low_level::siginfo::Cause;
 
 /// What is passed on. SIGTSTP keeps its default: the terminal stops us with the command, as it should.
 const FORWARDED: [i32; 7] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH];
@@ -51,4 +51,3 @@ fn forward(pid: u32, signal: i32) {
         let _ = nix::sys::signal::kill(pid, signal);
     }
 }
-

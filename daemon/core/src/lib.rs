@@ -4,11 +4,15 @@
 //! Reading order: [`ulid`] names things, [`exchange`] is what the data plane produces, [`head`] and [`url`] read what
 //! is in it, [`redact`] takes secrets out, [`segment`] is how it lies on disk, [`record`] how it is shown as JSON.
 
+pub mod curl;
 pub mod decode;
 pub mod exchange;
 pub mod filter;
+pub mod har;
 pub mod head;
+pub mod json;
 pub mod line;
+pub mod page;
 pub mod record;
 pub mod redact;
 pub mod row;

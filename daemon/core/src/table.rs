@@ -49,7 +49,7 @@ impl Layout {
             column("STATUS", 6, true),
             column("URL", 0, false),
             column("SIZE", 8, true),
-            column("TIME", 7, true),
+            column("TOOK", 7, true),
             column("OUTCOME", 14, false),
         ];
         if self.wide {

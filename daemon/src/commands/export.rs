@@ -1,1 +1,95 @@
-//! x
+//! `nodetap export`: a recording as one file that other programs read, written as it is read.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::{OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use nodetap_core::exchange::Event;
+use nodetap_core::filter::Filter;
+use nodetap_core::har;
+
+use super::ls::{for_each, json};
+use super::output::{Failure, report};
+use super::select::{Selection, Source, warn_of_losses};
+use crate::store::Owner;
+use crate::store::read::Index;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// JSON lines: every record as it is, bodies raw
+    Jsonl,
+    /// HAR 1.2: exchanges only, bodies without content codings
+    Har,
+}
+
+/// Write a recording for other programs
+#[derive(Debug, Clone, Args)]
+pub struct Export {
+    #[command(flatten)]
+    source: Source,
+    #[command(flatten)]
+    selection: Selection,
+    #[arg(long, value_name = "FORMAT", default_value = "jsonl")]
+    format: Kind,
+    /// File to write (only you can read it) [default: stdout]
+    #[arg(long, value_name = "FILE")]
+    to: Option<PathBuf>,
+}
+
+impl Export {
+    pub fn run(&self) -> ExitCode {
+        report(self.export())
+    }
+
+    fn export(&self) -> Result<(), Failure> {
+        let filter = self.selection.filter()?;
+        let mut index = self.source.index()?;
+        warn_of_losses(&index);
+        match self.to.as_ref().filter(|path| path.as_os_str() != "-") {
+            None => write(self.format, &mut index, &filter, BufWriter::new(io::stdout().lock())),
+            Some(path) => {
+                let file = create(path).map_err(|error| cannot_write(path, error))?;
+                write(self.format, &mut index, &filter, BufWriter::new(file))
+            }
+        }
+    }
+}
+
+/// Writes all exchanges of a folder into a HAR file (what `nodetap run --har` does at its end); it belongs to `owner`.
+pub fn har_file(folder: &Path, path: &Path, owner: Option<Owner>) -> Result<(), Failure> {
+    let mut index = Index::read(folder)?;
+    let file = create(path).map_err(|error| cannot_write(path, error))?;
+    if let Some(Owner { uid, gid }) = owner {
+        fchown(&file, Some(uid), Some(gid)).map_err(|error| cannot_write(path, error))?;
+    }
+    write(Kind::Har, &mut index, &Filter::default(), BufWriter::new(file))
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+fn cannot_write(path: &Path, error: io::Error) -> Failure {
+    Failure::new(format!("{} cannot be written: {error}", path.display()))
+}
+
+fn write(kind: Kind, index: &mut Index, filter: &Filter, mut out: impl Write) -> Result<(), Failure> {
+    match kind {
+        Kind::Jsonl => {
+            json(index, filter, false, &mut out)?;
+            out.flush()?;
+        }
+        Kind::Har => {
+            let mut har = har::Writer::new(out, env!("CARGO_PKG_VERSION"))?;
+            for_each(index, filter, false, |event| match event {
+                Event::Exchange(exchange) => Ok(har.write(&exchange)?),
+                Event::Connection(_) | Event::Loss(_) => Ok(()),
+            })?;
+            har.finish()?;
+        }
+    }
+    Ok(())
+}

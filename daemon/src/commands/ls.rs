@@ -12,7 +12,7 @@ use nodetap_core::text::one_line;
 use nodetap_core::{size, time};
 
 use super::output::{Failure, layout, report};
-use super::select::{Format, Selection, Source};
+use super::select::{Format, Selection, Source, warn_of_losses};
 use crate::store::read::Index;
 
 /// List what was recorded
@@ -38,6 +38,9 @@ impl Ls {
     fn list(&self, out: &mut dyn Write) -> Result<(), Failure> {
         let filter = self.selection.filter()?;
         let mut index = self.source.index()?;
+        if !self.losses {
+            warn_of_losses(&index);
+        }
         match (self.output, self.losses) {
             (Format::Json, losses) => json(&mut index, &filter, losses, out)?,
             (_, true) => loss_table(&mut index, &filter, out)?,

@@ -30,6 +30,17 @@ impl Failure {
     }
 }
 
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Said(text, _) => f.write_str(text),
+            Self::NobodyReads => f.write_str("nobody reads what is written"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {

@@ -36,6 +36,13 @@ impl Source {
     }
 }
 
+/// Whoever looks at records is told that some are missing.
+pub(super) fn warn_of_losses(index: &Index) {
+    if index.entries.iter().any(|entry| entry.key.id.is_none()) {
+        warn("warning: records were lost; `nodetap ls --losses` says when and why");
+    }
+}
+
 /// How records are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(super) enum Format {

@@ -1,1 +1,99 @@
-//! x
+//! `nodetap tail`: the last records, then each new one as it is written.
+
+use std::io::{BufWriter, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use nodetap_core::exchange::Event;
+use nodetap_core::filter::Filter;
+use nodetap_core::record::Record;
+use nodetap_core::row::Row;
+use nodetap_core::table::Layout;
+
+use super::output::{Failure, layout, report};
+use super::select::{Format, Selection, Source};
+use crate::store::follow::Follower;
+
+/// How often the folder is looked at.
+const POLL: Duration = Duration::from_millis(100);
+/// Characters of an id: what comes is not known yet, so more of them than `ls` needs.
+const ID_WIDTH: usize = 8;
+
+/// Show the last records, and new ones as they come
+#[derive(Debug, Clone, Args)]
+pub struct Tail {
+    #[command(flatten)]
+    source: Source,
+    #[command(flatten)]
+    selection: Selection,
+    /// How to write it
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    output: Format,
+    /// How many of the last records to begin with
+    #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 10)]
+    lines: usize,
+    /// End after them instead of waiting for more
+    #[arg(long)]
+    no_follow: bool,
+}
+
+impl Tail {
+    /// Ends by a signal, or when nobody reads any more.
+    pub fn run(&self) -> ExitCode {
+        report(self.follow(&mut BufWriter::new(std::io::stdout().lock())))
+    }
+
+    fn follow(&self, out: &mut dyn Write) -> Result<(), Failure> {
+        let filter = self.selection.filter()?;
+        let folder = self.source.folder()?;
+        let mut index = self.source.index()?;
+        let mut follower = Follower::after(&index, &folder);
+        // From the end, until there are as many as were asked for; only their places are kept.
+        let mut wanted = Vec::new();
+        for entry in std::mem::take(&mut index.entries).into_iter().rev().filter(|entry| entry.key.id.is_some()) {
+            if wanted.len() >= self.lines {
+                break;
+            }
+            if index.event(entry)?.is_some_and(|event| filter.matches(&event)) {
+                wanted.push(entry);
+            }
+        }
+        let layout = layout(self.output == Format::Wide, ID_WIDTH.max(index.id_width()));
+        if self.output != Format::Json {
+            writeln!(out, "{}", layout.heading())?;
+        }
+        for entry in wanted.into_iter().rev() {
+            if let Some(event) = index.event(entry)? {
+                self.print(&event, &filter, &layout, out)?;
+            }
+        }
+        out.flush()?;
+        drop(index);
+        if self.no_follow {
+            return Ok(());
+        }
+        loop {
+            std::thread::sleep(POLL);
+            for event in follower.poll()? {
+                self.print(&event, &filter, &layout, out)?;
+            }
+            out.flush()?;
+        }
+    }
+
+    fn print(&self, event: &Event, filter: &Filter, layout: &Layout, out: &mut dyn Write) -> Result<(), Failure> {
+        if !filter.matches(event) {
+            return Ok(());
+        }
+        match (self.output, Row::of(event)) {
+            (Format::Json, _) => {
+                serde_json::to_writer(&mut *out, &Record::from(event))?;
+                out.write_all(b"\n")?;
+            }
+            (_, Some(row)) => writeln!(out, "{}", layout.row(&row))?,
+            (_, None) => {}
+        }
+        Ok(())
+    }
+}

@@ -96,10 +96,15 @@ impl Missed {
 
     pub(super) fn add(&self, event: &Event) {
         let (time, until) = span(event);
+        // A loss that is lost keeps its number at least, if not its reason.
+        let (exchanges, bytes) = match event {
+            Event::Loss(loss) => (loss.exchanges, loss.bytes),
+            Event::Exchange(_) | Event::Connection(_) => (1, weight(event) as u64),
+        };
         self.time.fetch_min(time, Ordering::Relaxed);
         self.until.fetch_max(until, Ordering::Relaxed);
-        self.bytes.fetch_add(weight(event) as u64, Ordering::Relaxed);
-        self.exchanges.fetch_add(1, Ordering::Release);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.exchanges.fetch_add(exchanges, Ordering::Release);
     }
 
     /// What was counted since the last call.

@@ -15,7 +15,7 @@ const OVERHEAD: usize = 1 << 10;
 /// What both ends share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    target: String,
+    pub(super) target: String,
     bytes_allowed: usize,
     bytes_queued: AtomicUsize,
     pub(super) accepted: AtomicU64,

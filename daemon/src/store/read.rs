@@ -136,6 +136,8 @@ impl Index {
                     Err(error) => format!("the record at offset {} cannot be decoded: {error}", frame.offset),
                 },
                 Item::Damage(Damage { kind: DamageKind::TornTail | DamageKind::ZeroTail, .. }) if live => continue,
+                // A ledger is rewritten in place: what is half written now will be whole the next time.
+                Item::Damage(_) if live && is_ledger(&path) => continue,
                 // Space that was set aside for losses and not needed.
                 Item::Damage(Damage { kind: DamageKind::ZeroTail, .. }) if is_ledger(&path) => continue,
                 Item::Damage(damage) => damage.to_string(),

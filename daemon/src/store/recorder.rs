@@ -130,6 +130,12 @@ impl Recorder {
     pub fn record(&self, event: Event) -> bool {
         self.queue.offer(event)
     }
+
+    /// Counts records that were lost before they could be handed over. Never waits.
+    pub fn lost(&self, reason: &'static str, exchanges: u64, bytes: u64) {
+        let (time, target) = (now().unix, self.queue.shared.target.clone());
+        self.record(Event::Loss(Loss { time, until: time, target, reason: reason.into(), exchanges, bytes }));
+    }
 }
 
 /// A recording in progress: whoever holds it ends it.

@@ -87,20 +87,13 @@ fn loss_record(loss: &Loss) -> LossRecord {
 fn facts(connection: &Connection, protocol: exchange::Protocol) -> Facts {
     let peer = |address: std::net::SocketAddr| Peer { address: address.ip(), port: address.port() };
     Facts {
-        direction: match connection.direction {
-            exchange::Direction::Inbound => Direction::Inbound,
-            exchange::Direction::Outbound => Direction::Outbound,
-        },
+        direction: connection.direction.into(),
         protocol: protocol.into(),
         target: target(&connection.target),
-        process: connection.process.as_ref().map(|process| Process { pid: process.pid, name: process.name.clone() }),
+        process: connection.process.as_ref().map(Into::into),
         client: peer(connection.client),
         server: peer(connection.server),
-        via: match connection.via {
-            exchange::Via::Transparent => Via::Transparent,
-            exchange::Via::Direct => Via::Direct,
-            exchange::Via::Reverse => Via::Reverse,
-        },
+        via: connection.via.into(),
         connection: Id(connection.id.to_string()),
     }
 }
@@ -192,5 +185,30 @@ impl From<exchange::Outcome> for Outcome {
             exchange::Outcome::Malformed => Self::Malformed,
             exchange::Outcome::Passthrough => Self::Passthrough,
         }
+    }
+}
+
+impl From<exchange::Direction> for Direction {
+    fn from(direction: exchange::Direction) -> Self {
+        match direction {
+            exchange::Direction::Inbound => Self::Inbound,
+            exchange::Direction::Outbound => Self::Outbound,
+        }
+    }
+}
+
+impl From<exchange::Via> for Via {
+    fn from(via: exchange::Via) -> Self {
+        match via {
+            exchange::Via::Transparent => Self::Transparent,
+            exchange::Via::Direct => Self::Direct,
+            exchange::Via::Reverse => Self::Reverse,
+        }
+    }
+}
+
+impl From<&exchange::Process> for Process {
+    fn from(process: &exchange::Process) -> Self {
+        Self { pid: process.pid, name: process.name.clone() }
     }
 }

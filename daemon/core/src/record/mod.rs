@@ -10,6 +10,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use convert::headers;
+
 /// The `v` of a record.
 pub const VERSION: u32 = 1;
 

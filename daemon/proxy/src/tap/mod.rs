@@ -21,7 +21,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use nodetap_core::exchange::{
-    Bytes, Connection, ConnectionSummary, Event, Outcome, Protocol, Timing, TlsFacts, UnixMicros,
+    Bytes, Connection, ConnectionSummary, Event, Micros, Outcome, Protocol, Timing, TlsFacts, UnixMicros,
 };
 use nodetap_core::ulid::UlidSource;
 
@@ -84,7 +84,8 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct Tap {
     connection: Arc<Connection>,
-    connected: Option<UnixMicros>,
+    /// After the connection was accepted.
+    connected: Option<Micros>,
     limits: Limits,
     bytes: Bytes,
     first_byte: Option<UnixMicros>,
@@ -124,7 +125,8 @@ impl Verdict {
 /// What a protocol's tap is lent for the time of one call.
 struct Context<'a> {
     connection: &'a Arc<Connection>,
-    connected: Option<UnixMicros>,
+    /// After the connection was accepted.
+    connected: Option<Micros>,
     limits: &'a Limits,
     now: UnixMicros,
     ids: &'a mut UlidSource,
@@ -132,10 +134,11 @@ struct Context<'a> {
 }
 
 impl Tap {
-    pub fn new(connection: Arc<Connection>, limits: Limits) -> Self {
+    /// The upstream connection stood `connected` after the connection was accepted; it can be told later, too.
+    pub fn new(connection: Arc<Connection>, connected: Option<Micros>, limits: Limits) -> Self {
         Self {
             connection,
-            connected: None,
+            connected,
             limits,
             bytes: Bytes::default(),
             first_byte: None,
@@ -145,9 +148,10 @@ impl Tap {
         }
     }
 
-    /// The upstream connection stood at `at`; to be told before the first byte is shown.
-    pub fn connected(&mut self, at: UnixMicros) {
-        self.connected = Some(at);
+    /// The upstream connection stood this long after the connection was accepted; to be told before the first byte
+    /// is shown.
+    pub fn connected(&mut self, after_accept: Micros) {
+        self.connected = Some(after_accept);
     }
 
     /// Shows bytes that `from` sent. Records that became whole by them are pushed to `out`.
@@ -306,7 +310,7 @@ impl Tap {
             protocol: verdict.protocol,
             tls,
             timing: Timing {
-                connected: self.connected.map(|at| http1::after(accepted, at)),
+                connected: self.connected,
                 request_end: None,
                 first_byte: self.first_byte.map(|at| http1::after(accepted, at)),
                 end: Some(http1::after(accepted, now)),

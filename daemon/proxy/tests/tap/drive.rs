@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use nodetap_core::exchange::{Connection, Direction, Event, Timing, Via};
+use nodetap_core::exchange::{Connection, ConnectionSummary, Direction, Event, Exchange, Timing, Via};
 use nodetap_core::ulid::UlidSource;
 use nodetap_proxy::tap::{End, Limits, Side, Tap};
 
@@ -36,7 +36,7 @@ impl Player {
             server: address(2),
             accepted: ACCEPTED,
         };
-        let tap = Tap::new(Arc::new(connection), limits);
+        let tap = Tap::new(Arc::new(connection), Some(5), limits);
         Self { tap, events: Vec::new(), now: ACCEPTED, ids, skips: false }
     }
 
@@ -99,4 +99,34 @@ pub(crate) fn play(steps: &[Step], direction: Direction) -> Vec<Event> {
     let mut player = Player::new(direction, Limits::default());
     steps.iter().for_each(|step| player.step(*step, &mut |bytes| vec![bytes]));
     player.finish()
+}
+
+/// The exchanges among the events.
+pub(crate) fn exchanges(events: &[Event]) -> Vec<&Exchange> {
+    events
+        .iter()
+        .filter_map(|event| if let Event::Exchange(exchange) = event { Some(&**exchange) } else { None })
+        .collect()
+}
+
+/// The summaries of the connection among the events.
+pub(crate) fn summaries(events: &[Event]) -> Vec<&ConnectionSummary> {
+    events
+        .iter()
+        .filter_map(|event| if let Event::Connection(summary) = event { Some(&**summary) } else { None })
+        .collect()
+}
+
+/// Numbers that look random and are the same each time (xorshift64*).
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    /// Below `sides`, which must not be zero.
+    pub(crate) fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let number = self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33;
+        usize::try_from(number).unwrap_or_default() % sides
+    }
 }

@@ -4,3 +4,8 @@
 mod corpus;
 mod drive;
 mod every_case;
+mod interleaved;
+mod limits;
+mod mutations;
+mod records;
+mod tls;

@@ -154,7 +154,7 @@ fn trailer_line(
     let feed = bytes.iter().position(|byte| *byte == b'\n');
     let count = feed.map_or(bytes.len(), |feed| feed + 1);
     // The empty line that ends the section may stand beyond the limit: it is not kept.
-    let room = (limit + 2).saturating_sub(into.trailers.len());
+    let room = limit.saturating_add(2).saturating_sub(into.trailers.len());
     if count > room {
         into.trailers.extend_from_slice(bytes.get(..room).unwrap_or_default());
         into.trailers.truncate(limit);

@@ -44,7 +44,8 @@ pub(super) struct Open {
 impl Open {
     /// Begins with the first byte of a request.
     pub(super) fn new(cx: &mut Context<'_>, first: bool) -> Self {
-        let connected = cx.connected.filter(|_| first).map(|at| after(cx.now, at));
+        let stood = |wait| cx.connection.accepted.saturating_add(wait);
+        let connected = cx.connected.filter(|_| first).map(|wait| after(cx.now, stood(wait)));
         let record = Box::new(Exchange {
             id: cx.ids.next(cx.now),
             connection: Arc::clone(cx.connection),
@@ -57,6 +58,7 @@ impl Open {
             bytes: Bytes::default(),
             outcome: Outcome::Complete,
             detail: None,
+            redacted: Vec::new(),
             dropped: Vec::new(),
             redacted: Vec::new(),
         });
