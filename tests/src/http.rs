@@ -42,7 +42,7 @@ pub fn get_over(mut stream: TcpStream, path: &str) -> Result<Vec<u8>> {
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").as_bytes())?;
     let head = read_head(&mut stream).context("the answer has no head")?;
     let text = String::from_utf8_lossy(&head).into_owned();
-    anyhow::ensure!(text.starts_with("HTTP/1.1 200 "), "answered {text:?}");
+    anyhow::ensure!(text.starts_with("HTTP/1.1 200 ") || text.starts_with("HTTP/1.0 200 "), "answered {text:?}");
     let length =
         text.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse::<usize>().ok());
     let mut body = Vec::new();

@@ -39,8 +39,10 @@ impl Proxy {
         let out = folder.join("out");
         let mut command = nodetap::command(&["proxy", "--reverse", &format!("127.0.0.1:0={upstream}"), "--out"]);
         let process = Process::start(command.arg(&out).args(options))?;
-        let address =
-            process.line(Stream::Err, "its address", |line| line.strip_prefix("listening on ")?.trim().parse().ok())?;
+        let address = process.line(Stream::Err, "its address", |line| {
+            let (_, address) = line.split_once("listening on ")?;
+            address.split([',', ' ']).next()?.parse().ok()
+        })?;
         Ok(Self { process, address, out, _folder: folder })
     }
 

@@ -37,15 +37,17 @@ impl Server {
         Ok(Self { address: own, listener })
     }
 
-    /// A server that answers every HTTP request with the same bytes, on connections that stay open.
+    /// A server that answers every HTTP request with the same bytes, on connections that stay open until a client says
+    /// that it wants no more.
     ///
     /// # Errors
     /// As [`Server::start`].
     pub fn answering(address: &str, answer: impl Into<Vec<u8>>) -> Result<Self> {
         let answer = answer.into();
         Self::start(address, move |mut stream| {
-            while crate::http::read_head(&mut stream).is_some_and(|head| !head.is_empty()) {
-                if stream.write_all(&answer).is_err() {
+            while let Some(head) = crate::http::read_head(&mut stream).filter(|head| !head.is_empty()) {
+                let last = String::from_utf8_lossy(&head).to_ascii_lowercase().contains("connection: close");
+                if stream.write_all(&answer).is_err() || last {
                     return;
                 }
             }

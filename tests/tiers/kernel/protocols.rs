@@ -79,8 +79,10 @@ fn a_reset_and_a_close_in_the_middle_of_an_answer_are_seen_as_what_they_are() {
         let (finished, run) = both(&python(SEES_THE_END, &[&server.address().port().to_string()]), b"");
         assert!(finished.text().contains(expected), "{finished:?}");
         let exchanges = run.exchanges().unwrap();
-        assert_eq!(exchanges.len(), 1, "{exchanges:?}");
-        assert_eq!(exchanges[0]["outcome"], "server_aborted", "{exchanges:?}");
+        // The byte after the request is the beginning of another one, for who reads along.
+        let answered: Vec<_> = exchanges.iter().filter(|record| record["response"]["status"] == 200).collect();
+        assert_eq!(answered.len(), 1, "{exchanges:?}");
+        assert_eq!(answered[0]["outcome"], "server_aborted", "{exchanges:?}");
     }
 }
 
@@ -101,7 +103,7 @@ fn a_server_that_resets_or_closes_in_the_middle_is_heard_so_by_its_caller() {
         let address = SocketAddr::from(([127, 0, 0, 1], peers::port(&run.process).unwrap()));
         let mut stream = connect(address).unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-        let mut half = [0; 43];
+        let mut half = [0; 44];
         stream.read_exact(&mut half).unwrap();
         stream.write_all(b"!").unwrap();
         assert_eq!(drain(&mut stream).unwrap(), (Vec::new(), expected));

@@ -1,10 +1,11 @@
 //! What the demo shows: nginx before a service that calls another, a client over IPv4 and one over IPv6. It runs inside
 //! `nodetap run` and knows nothing of it.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::process;
 use crate::started::{self, Folder, Started};
@@ -22,11 +23,11 @@ pub(crate) fn play() -> Result<()> {
          location / {{ proxy_pass http://127.0.0.1:{shop}; proxy_http_version 1.1; }} }}"
     );
     let _nginx = Started::new(&mut started::nginx(&folder.0, "front", &servers)?)?;
-    for port in [stock, shop] {
-        answers(&format!("http://127.0.0.1:{port}/ready"))?;
-    }
+    // Nobody calls before there is somebody to answer: a destination that has refused is left alone for a while. nginx
+    // writes this file once it listens.
+    let listens = folder.0.join("front/pid");
+    started::until("nginx to listen", || listens.exists())?;
     for place in [format!("127.0.0.1:{front}"), format!("[::1]:{front}")] {
-        answers(&format!("http://{place}/ready"))?;
         let base = format!("http://{place}");
         curl(&[&format!("{base}/items?q=socks"), &format!("{base}/items/1")])?;
         curl(&["--compressed", &format!("{base}/items/2")])?;
@@ -39,12 +40,11 @@ pub(crate) fn play() -> Result<()> {
 
 fn python(service: &Path, arguments: &[&str]) -> Result<Started> {
     let mut command = Command::new("/usr/bin/python3");
-    Started::new(command.arg(service).args(arguments).stdin(Stdio::null()))
-}
-
-/// Waits until a server answers.
-fn answers(url: &str) -> Result<()> {
-    started::until(url, || curl(&[url]).is_ok())
+    let mut started = Started::new(command.arg(service).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()))?;
+    let mut line = String::new();
+    BufReader::new(started.child.stdout.take().context("no standard output")?).read_line(&mut line)?;
+    ensure!(line == "listening\n", "a service did not come up");
+    Ok(started)
 }
 
 fn curl(arguments: &[&str]) -> Result<String> {

@@ -7,7 +7,6 @@
 import gzip
 import http.server
 import json
-import socket
 import sys
 import urllib.request
 
@@ -48,8 +47,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-class Server(http.server.ThreadingHTTPServer):
-    address_family = socket.AF_INET
-
-
-Server(("127.0.0.1", PORT), Handler).serve_forever()
+server = http.server.ThreadingHTTPServer(("127.0.0.1", PORT), Handler)
+print("listening", flush=True)
+server.serve_forever()
