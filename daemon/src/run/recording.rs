@@ -15,6 +15,7 @@ use nodetap_proxy::tap::Limits;
 use super::Failure;
 use super::options;
 use crate::child::Identity;
+use crate::commands::export;
 use crate::probes::Counts;
 use crate::store::{self, Observer, Owner, Recorder, folder};
 
@@ -29,7 +30,7 @@ impl Sink for RecordingSink {
     }
 
     fn lost(&self, reason: &'static str, exchanges: u64, bytes: u64) {
-        let _ = (reason, exchanges, bytes);
+        self.0.lost(reason, exchanges, bytes);
     }
 }
 
@@ -39,6 +40,7 @@ pub(super) struct Recording {
     recording: store::Recording,
     folder: PathBuf,
     har: Option<PathBuf>,
+    owner: Option<Owner>,
     quiet: bool,
 }
 
@@ -75,14 +77,15 @@ impl Recording {
             let file = File::create(path).map_err(|source| Failure::Output { path: path.clone(), source })?;
             observers.push(Box::new(JsonLines(BufWriter::new(file))));
         }
+        let owner = identity.map(|identity| Owner { uid: identity.uid, gid: identity.gid });
         let settings = store::Settings {
             max_store: options.max_store,
-            owner: identity.map(|identity| Owner { uid: identity.uid, gid: identity.gid }),
+            owner,
             ..store::Settings::new(folder.clone(), target.to_owned())
         };
         let (recorder, recording) =
             Recorder::start(settings, observers).map_err(|source| Failure::Output { path: folder.clone(), source })?;
-        let recording = Self { recording, folder, har: options.har.clone(), quiet: options.quiet };
+        let recording = Self { recording, folder, har: options.har.clone(), owner, quiet: options.quiet };
         Ok((recording, RecordingSink(recorder)))
     }
 
@@ -94,7 +97,7 @@ impl Recording {
             let _ = writeln!(out, "nodetap: {error}");
         }
         if let Some(path) = &self.har
-            && let Err(error) = Err::<(), _>(path.display())
+            && let Err(error) = export::har_file(&self.folder, path, self.owner)
         {
             let _ = writeln!(out, "nodetap: the HAR file {}: {error}", path.display());
         }
