@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper of tests panics like the tests themselves")]
 
 mod command_line;
+mod corpus;
 mod peers;
 mod recording;
 mod tunnel;
