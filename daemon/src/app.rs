@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{export::Export, ls::Ls, show::Show, tail::Tail};
@@ -64,8 +65,10 @@ fn files(text: &str) -> Result<(u64, u64), String> {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        // Help and version are no errors, and go to stdout.
-        Err(error) if !error.use_stderr() => error.exit(),
+        // Help and version are no errors; and whoever says nothing gets the help.
+        Err(error) if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            error.exit()
+        }
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "nodetap: {}", one_line(&error));
             return ExitCode::from(USAGE);
