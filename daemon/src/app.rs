@@ -111,5 +111,7 @@ fn finish(command: &str, result: Result<u8, Failure>) -> ExitCode {
 fn log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("NODETAP_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let format = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time();
+    format.with_ansi(colours).init();
 }

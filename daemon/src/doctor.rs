@@ -88,7 +88,7 @@ fn control_group() -> Verdict {
 }
 
 fn programs() -> Verdict {
-    match Probes::load(&probes::Listeners::default()) {
+    match Probes::load(&probes::Listeners::default(), None) {
         Ok(_) => Verdict::Good("the kernel takes all of them".into()),
         Err(error) if error.is_permission() => Verdict::Bad(
             error.to_string(),

@@ -117,12 +117,16 @@ fn steer(ctx: &SockAddrContext, destination: &Endpoint, v4: bool) -> Option<u32>
                 return None;
             }
             maps::count(Counter::Steered);
+            #[cfg(feature = "log")]
+            aya_log_ebpf::debug!(ctx, "connect: port {} goes to our port {}", destination.port, listener);
             Some(listener)
         }
         Err(reason) => {
             // A socket may connect a second time, after a steered attempt that failed.
             let _ = ORIGINS.remove(cookie);
             maps::count(Counter::Direct);
+            #[cfg(feature = "log")]
+            aya_log_ebpf::debug!(ctx, "connect: port {} goes by itself, reason {}", destination.port, reason as u32);
             // What the user wants left alone is not reported one by one.
             if !matches!(reason, Reason::Ignored | Reason::OtherNamespace) {
                 report(cookie, destination, reason);

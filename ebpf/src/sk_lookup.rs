@@ -52,6 +52,8 @@ unsafe fn steer(ctx: &SkLookupContext, lookup: *mut bpf_sk_lookup) -> Option<()>
         let flags = if exact { REPLACE } else { 0 };
         if INBOUND.redirect_sk_lookup(ctx, u32::from(!v4), flags).is_ok() {
             maps::count(Counter::SteeredIn);
+            #[cfg(feature = "log")]
+            aya_log_ebpf::debug!(ctx, "inbound: port {} goes to our listener", local.port);
         }
         Some(())
     }

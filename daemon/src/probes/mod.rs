@@ -97,12 +97,12 @@ impl std::fmt::Debug for Probes {
 }
 
 impl Probes {
-    /// Loads everything; nothing is attached yet, and nothing is steered.
+    /// Loads everything; nothing is attached yet, and nothing is steered. `object` replaces the embedded one.
     ///
     /// # Errors
     /// When the kernel refuses, with its own words.
-    pub fn load(listeners: &Listeners) -> Result<(Self, Maps, Ring), Error> {
-        let mut ebpf = EbpfLoader::new().load(OBJECT)?;
+    pub fn load(listeners: &Listeners, object: Option<&[u8]>) -> Result<(Self, Maps, Ring), Error> {
+        let mut ebpf = EbpfLoader::new().load(object.unwrap_or(OBJECT))?;
         for name in CGROUP_PROGRAMS {
             let program: &mut CgroupSockAddr = program(&mut ebpf, name)?;
             program.load().map_err(|source| Error::Program { name, source })?;

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::Ebpf;
 use aya::maps::{MapData, RingBuf};
+use aya_log::EbpfLogger;
 use nodetap_ebpf_common::{EventKind, Reason};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
@@ -58,8 +59,11 @@ pub enum Observed {
     },
 }
 
-/// The reading end of the ring.
-pub struct Ring(RingBuf<MapData>);
+/// The reading end of the ring, and of the programs' log where the object was built with one.
+pub struct Ring {
+    events: RingBuf<MapData>,
+    log: Option<EbpfLogger<&'static dyn log::Log>>,
+}
 
 impl std::fmt::Debug for Ring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -71,7 +75,9 @@ impl Ring {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
         const NAME: &str = "EVENTS";
         let map = ebpf.take_map(NAME).ok_or(Error::Missing(NAME))?;
-        RingBuf::try_from(map).map(Self).map_err(|source| Error::Map { name: NAME, source })
+        let events = RingBuf::try_from(map).map_err(|source| Error::Map { name: NAME, source })?;
+        // The checked-in object has none: its programs do not contain the calls.
+        Ok(Self { events, log: EbpfLogger::init(ebpf).ok() })
     }
 
     /// Waits until something is there, `stop` is readable, or the time is over.
@@ -81,17 +87,24 @@ impl Ring {
             tv_nsec: i64::from(timeout.subsec_nanos()),
         };
         let mut fds =
-            [PollFd::from_borrowed_fd(self.0.as_fd(), PollFlags::IN), PollFd::from_borrowed_fd(stop, PollFlags::IN)];
+            [PollFd::from_borrowed_fd(self.events.as_fd(), PollFlags::IN), PollFd::from_borrowed_fd(stop, PollFlags::IN)];
         match rustix::event::poll(&mut fds, Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
     }
 
+    /// Passes on what the programs have logged.
+    pub fn flush_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+    }
+
     /// The next observation, if there is one; what cannot be decoded is skipped.
     pub fn take_one(&mut self) -> Option<Observation> {
         loop {
-            let item = self.0.next()?;
+            let item = self.events.next()?;
             if let Some(observation) = decode(&item) {
                 return Some(observation);
             }

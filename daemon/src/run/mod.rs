@@ -110,7 +110,13 @@ impl Capture {
     ) -> Result<Self, Failure> {
         let target = target_name(options);
         let listeners = Listeners::open().map_err(Failure::internal("listen on loopback"))?;
-        let (mut probes, maps, ring) = Probes::load(&listeners.ports())?;
+        let object = match &options.kernel_object {
+            Some(path) => Some(std::fs::read(path).map_err(|error| {
+                Failure::Usage(format!("cannot read the kernel object {}: {error}", path.display()))
+            })?),
+            None => None,
+        };
+        let (mut probes, maps, ring) = Probes::load(&listeners.ports(), object.as_deref())?;
         let maps = Arc::new(maps);
         for port in &options.ignore_port {
             maps.ignore_port(*port).map_err(Failure::internal("set --ignore-port"))?;

@@ -88,6 +88,7 @@ impl<S: Sink> Observer<S> {
             while let Some(observation) = self.ring.take_one() {
                 self.observe(observation);
             }
+            self.ring.flush_log();
             if stopping {
                 break;
             }

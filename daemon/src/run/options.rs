@@ -53,6 +53,9 @@ pub struct Run {
     /// Run the command as this user [default: who called sudo]
     #[arg(long, value_name = "USER")]
     pub user: Option<String>,
+    /// Load this kernel object instead of the embedded one (`cargo xtask ebpf --log` makes one that logs)
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub kernel_object: Option<PathBuf>,
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     pub command: Vec<OsString>,
