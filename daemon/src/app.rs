@@ -5,11 +5,15 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{export::Export, ls::Ls, show::Show, tail::Tail};
 use crate::run::{self, Failure, options};
 use crate::{child, doctor};
+
+/// Exit code for a command line that makes no sense, as clap's own.
+const USAGE: u8 = 2;
 
 /// Records what a program sends and receives.
 #[derive(Debug, Parser)]
@@ -59,7 +63,17 @@ fn files(text: &str) -> Result<(u64, u64), String> {
 
 /// Does what the command line says; the exit code is the process's.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version are no errors; and whoever says nothing gets the help.
+        Err(error) if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            error.exit()
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "nodetap: {}", one_line(&error));
+            return ExitCode::from(USAGE);
+        }
+    };
     log();
     match cli.command {
         Command::Run(options) => finish("run", run::run(&options)),
@@ -73,6 +87,14 @@ pub fn main() -> ExitCode {
             ExitCode::from(child::become_command(&first.command, &first.cgroup, first.user.as_deref(), first.files))
         }
     }
+}
+
+/// What clap says in a paragraph, in one line: its first part, without the usage.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let said: Vec<_> = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
+    let said = said.join(" ");
+    format!("{}; see `nodetap --help`", said.strip_prefix("error: ").unwrap_or(&said))
 }
 
 fn finish(command: &str, result: Result<u8, Failure>) -> ExitCode {

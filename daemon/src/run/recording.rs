@@ -105,6 +105,11 @@ impl Recording {
         for loss in &totals.lost {
             let _ = writeln!(out, "nodetap: {}", lost(loss));
         }
+        if totals.unseen > 0 {
+            let unseen = totals.unseen;
+            let text = "stderr or the --json file did not take them in time; the folder has them all";
+            let _ = writeln!(out, "nodetap: {unseen} lines were lost: {text}");
+        }
         if aftermath.cut > 0 {
             let _ = writeln!(out, "nodetap: {} connections did not end in time and were reset", aftermath.cut);
         }
