@@ -42,12 +42,6 @@ pub enum Close {
     Broken(Side),
 }
 
-/// Pumps until both directions have ended.
-pub async fn pump(client: &mut TcpStream, server: &mut TcpStream, watch: &mut impl Watch, scratch: &Scratch) -> Close {
-    let mut tunnel = Tunnel { up: Flow::new(Side::Client), down: Flow::new(Side::Server), broken: None };
-    poll_fn(|cx| scratch.with(|buffer| tunnel.poll(cx, client, server, watch, buffer))).await
-}
-
 /// A worker's one read buffer, shared by its connections. Borrowed for the length of one `poll`, in which nothing waits.
 #[derive(Debug)]
 pub struct Scratch(std::cell::RefCell<Vec<u8>>);
@@ -64,14 +58,37 @@ impl Scratch {
     }
 }
 
-struct Tunnel {
+/// The state of one tunnel.
+#[derive(Debug)]
+pub struct Pump {
     up: Flow,
     down: Flow,
     /// The side whose socket broke, while the other side's last bytes are still on their way.
     broken: Option<Side>,
 }
 
-impl Tunnel {
+impl Default for Pump {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Pump {
+    pub fn new() -> Self {
+        Self { up: Flow::new(Side::Client), down: Flow::new(Side::Server), broken: None }
+    }
+
+    /// Pumps until both directions have ended. May be cancelled and called again: nothing is lost in between.
+    pub async fn run(
+        &mut self,
+        client: &mut TcpStream,
+        server: &mut TcpStream,
+        watch: &mut impl Watch,
+        scratch: &Scratch,
+    ) -> Close {
+        poll_fn(|cx| scratch.with(|buffer| self.poll(cx, client, server, watch, buffer))).await
+    }
+
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -133,6 +150,7 @@ enum State {
 }
 
 /// One direction.
+#[derive(Debug)]
 struct Flow {
     from: Side,
     state: State,

@@ -14,10 +14,13 @@ use super::worker::{Desk, Job};
 use crate::dial::{self, Dialled};
 use crate::steering::Destination;
 use crate::tap::{End, Side, Tap};
-use crate::tunnel::{Close, Watch, pump};
+use crate::tunnel::{Close, Pump, Watch};
 
 /// How long an answer that was cut by a reset may take to reach a slow client before the reset follows.
 const RESET_GRACE: Duration = Duration::from_secs(5);
+
+/// How often a connection that holds no exchange is written down while it is open.
+const STILL_OPEN: Duration = Duration::from_secs(3600);
 
 pub(super) async fn serve(desk: &Desk, Job { stream, destination }: Job) {
     let clock = Clock { start: Instant::now(), unix: destination.connection.accepted };
@@ -44,10 +47,16 @@ async fn tunnel(desk: &Desk, clock: &Clock, mut client: TcpStream, upstream: Dia
     let Dialled { stream: mut server, announced } = upstream;
     let mut watch = Tapped::new(desk, clock, destination);
     let mut cut = desk.shared.cut.subscribe();
-    let close = tokio::select! {
-        biased;
-        close = pump(&mut client, &mut server, &mut watch, &desk.scratch) => Some(close),
-        _ = cut.wait_for(|cut| *cut) => None,
+    let mut pump = Pump::new();
+    let close = loop {
+        tokio::select! {
+            biased;
+            close = pump.run(&mut client, &mut server, &mut watch, &desk.scratch) => break Some(close),
+            _ = cut.wait_for(|cut| *cut) => break None,
+            // Cancel-safe: all state of the pump is in `pump`.
+            () = tokio::time::sleep(STILL_OPEN) => {}
+        }
+        watch.with_tap(|tap, now, ids, out| tap.still_open(now, ids, out));
     };
     match close {
         Some(Close::Orderly) => drop((client, server)),

@@ -235,6 +235,22 @@ impl Tap {
         }
     }
 
+    /// From time to time, for connections that stay open: a summary so far of one that will have a summary at its end.
+    pub fn still_open(&mut self, now: UnixMicros, ids: &mut UlidSource, out: &mut Vec<Event>) {
+        let (verdict, facts) = match &self.stage {
+            Stage::Sniffing(sniff) => (sniff.verdict(), None),
+            Stage::Tls(tls) => {
+                let verdict =
+                    Verdict { protocol: Protocol::Tls, outcome: Outcome::Passthrough, detail: tls.detail() };
+                (verdict, Some(tls.facts()))
+            }
+            Stage::Opaque(verdict) => (verdict.clone(), None),
+            Stage::Http1(_) | Stage::Finished => return,
+        };
+        let detail = Cow::Owned(format!("{} It is still open.", verdict.detail));
+        self.summarise(Verdict { detail, ..verdict }, facts, now, ids, out);
+    }
+
     /// The connection is over: writes what is open, and the summary if there is to be one. Later calls do nothing.
     pub fn finish(&mut self, now: UnixMicros, ids: &mut UlidSource, out: &mut Vec<Event>) {
         let mut stage = std::mem::replace(&mut self.stage, Stage::Finished);
@@ -243,7 +259,7 @@ impl Tap {
             Stage::Http1(http1) => http1.finish(&mut self.lend(now, ids, out).0),
             Stage::Sniffing(sniff) => Some(sniff.verdict()),
             Stage::Tls(tls) => {
-                facts = Some(tls.take_facts());
+                facts = Some(tls.facts());
                 Some(Verdict { protocol: Protocol::Tls, outcome: Outcome::Passthrough, detail: tls.detail() })
             }
             Stage::Opaque(verdict) => Some(verdict.clone()),

@@ -61,8 +61,8 @@ impl Tls {
         }
     }
 
-    pub(super) fn take_facts(&mut self) -> TlsFacts {
-        std::mem::take(&mut self.facts)
+    pub(super) fn facts(&self) -> TlsFacts {
+        self.facts.clone()
     }
 
     pub(super) fn detail(&self) -> Cow<'static, str> {

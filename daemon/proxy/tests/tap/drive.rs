@@ -60,6 +60,11 @@ impl Player {
         self.tap.ended(from, end, self.now, &mut self.ids, &mut self.events);
     }
 
+    pub(crate) fn still_open(&mut self) {
+        self.now += 10;
+        self.tap.still_open(self.now, &mut self.ids, &mut self.events);
+    }
+
     pub(crate) fn finish(mut self) -> Vec<Event> {
         self.now += 10;
         self.tap.finish(self.now, &mut self.ids, &mut self.events);

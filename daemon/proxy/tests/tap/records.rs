@@ -137,3 +137,17 @@ fn a_client_at_fault_is_not_shown_any_more_while_its_response_is() {
     player.show(Side::Server, b"HTTP/1.1 400 x\r\nContent-Length: 0\r\n\r\n");
     assert!(player.tap.is_blind() && player.events.len() == 1);
 }
+
+#[test]
+fn a_connection_that_stays_open_is_summed_up_meanwhile_and_again_at_its_end() {
+    let mut player = Player::new(Direction::Outbound, Limits::default());
+    player.show(Side::Server, b"SSH-2.0-x\r\n");
+    player.still_open();
+    player.show(Side::Client, b"SSH-2.0-y\r\n");
+    let events = player.finish();
+    let [meanwhile, end] = summaries(&events)[..] else { unreachable!("two summaries: {events:?}") };
+    assert_eq!((meanwhile.bytes.received, meanwhile.bytes.sent), (11, 0));
+    assert_eq!((end.bytes.received, end.bytes.sent), (11, 11));
+    assert!(meanwhile.detail.as_deref().is_some_and(|detail| detail.ends_with("It is still open.")));
+    assert_ne!(meanwhile.id, end.id);
+}
