@@ -61,8 +61,8 @@ fn lacks_kernel() -> Option<String> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let number = |part: Option<&str>| part.and_then(|part| part.parse::<u32>().ok()).unwrap_or(0);
     let mut parts = release.split(|letter: char| !letter.is_ascii_digit());
-    if (number(parts.next()), number(parts.next())) < (5, 10) {
-        return Some(format!("kernel {} is older than 5.10", release.trim()));
+    if (number(parts.next()), number(parts.next())) < (5, 15) {
+        return Some(format!("kernel {} is older than 5.15", release.trim()));
     }
     None
 }

@@ -1,5 +1,5 @@
 //! What needs the kernel: `nodetap run` on real programs.
-#![allow(clippy::unwrap_used, reason = "a helper of tests panics like the tests themselves")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests panics like the tests themselves")]
 
 mod inbound;
 mod lifecycle;

@@ -1,5 +1,5 @@
 //! What needs network namespaces and nothing else.
-#![allow(clippy::unwrap_used, reason = "a helper of tests panics like the tests themselves")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests panics like the tests themselves")]
 
 use nodetap_tests::machine;
 use nodetap_tests::netns::Namespace;
