@@ -26,7 +26,7 @@ pub(crate) fn run(check: bool) -> Result<()> {
 fn write() -> Result<()> {
     let root = workspace::root()?;
     let toolchain = toolchain::ensure()?;
-    let object = build(&toolchain)?;
+    let object = build(&toolchain, &[])?;
     let lock = lock(&toolchain.versions()?, &object, &sources(&root)?);
     fs::write(root.join(OBJECT), &object).with_context(|| format!("cannot write {OBJECT}"))?;
     fs::write(root.join(LOCK), lock).with_context(|| format!("cannot write {LOCK}"))?;
@@ -34,6 +34,18 @@ fn write() -> Result<()> {
     if !toolchain.pinned {
         eprintln!("ebpf: not built by the pinned toolchain: have it built by that one before it is checked in");
     }
+    Ok(())
+}
+
+/// Builds the programs with their log switched on, for `nodetap run --kernel-object`; what is checked in has none.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn with_log() -> Result<()> {
+    let object = build(&toolchain::ensure()?, &["log"])?;
+    let path = workspace::target_dir()?.join("ebpf").join("nodetap-log.bpf.o");
+    fs::write(&path, object).with_context(|| format!("cannot write {}", path.display()))?;
+    eprintln!("ebpf: try `NODETAP_LOG=debug nodetap run --kernel-object {} -- CMD`", path.display());
     Ok(())
 }
 
@@ -49,7 +61,7 @@ fn compare() -> Result<()> {
     }
     match toolchain::ensure_pinned() {
         Ok(toolchain) => {
-            let built = build(&toolchain)?;
+            let built = build(&toolchain, &[])?;
             if built != kept {
                 let differing = root.join(OBJECT).with_extension("o.rebuilt");
                 fs::write(&differing, &built).context("cannot write the object that differs")?;
@@ -67,7 +79,7 @@ fn compare() -> Result<()> {
 
 /// Builds the programs and returns the object. Paths are remapped to fixed names, so that neither the checkout's place
 /// nor cargo's home is in it.
-fn build(toolchain: &Toolchain) -> Result<Vec<u8>> {
+fn build(toolchain: &Toolchain, features: &[&str]) -> Result<Vec<u8>> {
     let root = workspace::root()?;
     let target_dir = workspace::target_dir()?.join("ebpf");
     let registry = workspace::cargo_home()?.join("registry/src");
@@ -101,7 +113,7 @@ fn build(toolchain: &Toolchain) -> Result<Vec<u8>> {
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
         .env("CARGO_PROFILE_RELEASE_DEBUG", "2")
         .args(["build", "--quiet", "--release", "--package", "nodetap-ebpf", "--bin", "nodetap-ebpf"])
-        .args(["-Z", "build-std=core", "--target", TARGET])
+        .args(["-Z", "build-std=core", "--target", TARGET, "--features", &features.join(",")])
         .arg("--target-dir")
         .arg(&target_dir)
         .current_dir(&root);

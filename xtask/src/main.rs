@@ -40,6 +40,9 @@ enum Command {
         /// Change nothing: fail when the object that is checked in is not what its sources give
         #[arg(long)]
         check: bool,
+        /// Build another object, beside it, whose programs log
+        #[arg(long, conflicts_with = "check")]
+        log: bool,
     },
     /// Format, clippy, kernel object, unit tests and every test tier
     Test {
@@ -66,7 +69,8 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Setup { job } => setup::run(job),
-        Command::Ebpf { check } => ebpf::run(check),
+        Command::Ebpf { log: true, .. } => ebpf::with_log(),
+        Command::Ebpf { check, .. } => ebpf::run(check),
         Command::Test { filter } => test::run(filter.as_deref()),
         Command::Demo => demo::run(),
         Command::Scene => demo::play(),

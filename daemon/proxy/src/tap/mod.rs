@@ -240,8 +240,7 @@ impl Tap {
         let (verdict, facts) = match &self.stage {
             Stage::Sniffing(sniff) => (sniff.verdict(), None),
             Stage::Tls(tls) => {
-                let verdict =
-                    Verdict { protocol: Protocol::Tls, outcome: Outcome::Passthrough, detail: tls.detail() };
+                let verdict = Verdict { protocol: Protocol::Tls, outcome: Outcome::Passthrough, detail: tls.detail() };
                 (verdict, Some(tls.facts()))
             }
             Stage::Opaque(verdict) => (verdict.clone(), None),
