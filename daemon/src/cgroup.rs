@@ -34,6 +34,9 @@ impl Error {
     }
 }
 
+/// How often a group is made before another run's sweep is called a fault.
+const ATTEMPTS: u32 = 16;
+
 /// A control group of ours. Removed when dropped, if nothing runs in it any more.
 #[derive(Debug)]
 pub struct Cgroup {
@@ -51,14 +54,12 @@ impl Cgroup {
         let parent = own()?;
         remove_leftovers(&parent);
         let path = parent.join(format!("{PREFIX}{id}"));
-        let made = fs::create_dir(&path).and_then(|()| File::open(&path)).and_then(|directory| {
-            directory.try_lock().map_err(|error| match error {
-                TryLockError::Error(error) => error,
-                TryLockError::WouldBlock => io::ErrorKind::WouldBlock.into(),
-            })?;
-            Ok(directory)
+        let made = (0..ATTEMPTS).find_map(|_| match make_and_lock(&path) {
+            // Another run took it for a left-over, in the moment before it was locked.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::WouldBlock) => None,
+            made => Some(made),
         });
-        match made {
+        match made.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into())) {
             Ok(directory) => Ok(Self { path, directory }),
             Err(source) => Err(Error::Make { path, source }),
         }
@@ -86,6 +87,20 @@ impl Drop for Cgroup {
     fn drop(&mut self) {
         remove(&self.path, 0);
     }
+}
+
+fn make_and_lock(path: &Path) -> io::Result<File> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => made?,
+    }
+    let directory = File::open(path)?;
+    directory.try_lock().map_err(|error| match error {
+        TryLockError::Error(error) => error,
+        TryLockError::WouldBlock => io::ErrorKind::WouldBlock.into(),
+    })?;
+    // Locked, but is it still the one that has this name?
+    fs::metadata(path).map(|_| directory)
 }
 
 /// Groups within groups that are looked into: a container engine under `run` makes some.

@@ -10,7 +10,7 @@ use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
 use nodetap_ebpf_common::{COMM, Counter, Endpoint, Event, EventKind, Listening, MAPPED, Steered};
 
-use crate::maps::{self, DIRECT, LISTENERS, LISTENING, ORIGINS, SETTINGS, STEERED};
+use crate::maps::{self, DIRECT, LISTENERS, LISTENING, ORIGINS, REFUSED, SETTINGS, STEERED};
 
 const TCP_CONNECT_CB: u32 = 3;
 const ACTIVE_ESTABLISHED_CB: u32 = 4;
@@ -23,6 +23,8 @@ const SYN_SENT: u32 = 2;
 const CLOSE: u32 = 7;
 const LISTEN: u32 = 10;
 const NO_EXIST: u64 = 1;
+const LOOPBACK4: [u32; 4] = [0, 0, MAPPED, u32::from_be(0x7f00_0001)];
+const LOOPBACK6: [u32; 4] = [0, 0, 0, u32::from_be(1)];
 
 #[sock_ops]
 pub fn socket_state(ctx: SockOpsContext) -> u32 {
@@ -71,7 +73,16 @@ fn listen(ctx: &SockOpsContext) {
     } else if LISTENING.insert(endpoint, Listening { sockets: 1, v6only: 0, padding: 0 }, NO_EXIST).is_err() {
         maps::count(Counter::MapFull);
     }
+    forget_refusal(&endpoint);
     event(ctx, cookie, EventKind::Listen, endpoint);
+}
+
+/// A program that waits for its own server must not be left alone for the rest of the hold.
+#[inline(always)]
+fn forget_refusal(endpoint: &Endpoint) {
+    let _ = REFUSED.remove(endpoint);
+    let _ = REFUSED.remove(Endpoint { address: LOOPBACK4, port: endpoint.port });
+    let _ = REFUSED.remove(Endpoint { address: LOOPBACK6, port: endpoint.port });
 }
 
 #[inline(always)]

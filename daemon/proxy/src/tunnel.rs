@@ -11,8 +11,9 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::tap::{End, Side};
 
@@ -63,7 +64,7 @@ impl Scratch {
 pub struct Pump {
     up: Flow,
     down: Flow,
-    /// The side whose socket broke, while the other side's last bytes are still on their way.
+    /// The side whose socket broke, while its last bytes are still on their way to the other side.
     broken: Option<Side>,
 }
 
@@ -86,46 +87,86 @@ impl Pump {
         watch: &mut impl Watch,
         scratch: &Scratch,
     ) -> Close {
-        poll_fn(|cx| scratch.with(|buffer| self.poll(cx, client, server, watch, buffer))).await
-    }
-
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        client: &mut TcpStream,
-        server: &mut TcpStream,
-        watch: &mut impl Watch,
-        buffer: &mut [u8],
-    ) -> Poll<Close> {
-        for side in [Side::Client, Side::Server] {
-            let (flow, from, to) = match side {
-                Side::Client => (&mut self.up, &mut *client, &mut *server),
-                Side::Server => (&mut self.down, &mut *server, &mut *client),
-            };
-            if let Poll::Ready(step) = flow.poll(cx, from, to, watch, buffer) {
-                match step {
-                    Step::Ended => {}
-                    Step::Turn => cx.waker().wake_by_ref(),
-                    Step::SourceBroke => return Poll::Ready(Close::Broken(side)),
-                    // What the receiver had sent before it broke is still owed to the other side.
-                    Step::TargetBroke => {
-                        self.broken = Some(side.other());
-                    }
+        let (mut from_client, mut to_client) = client.split();
+        let (mut from_server, mut to_server) = server.split();
+        loop {
+            match self.half_closed() {
+                // Nothing more is read from that side, so that its reset has to be watched for.
+                Some(Side::Client) => {
+                    let flow = &mut self.down;
+                    return rest(flow, &mut from_server, &mut to_client, &from_client, watch, scratch).await;
                 }
+                Some(Side::Server) => {
+                    let flow = &mut self.up;
+                    return rest(flow, &mut from_client, &mut to_server, &from_server, watch, scratch).await;
+                }
+                None => {}
+            }
+            let ends = poll_fn(|cx| {
+                scratch.with(|buffer| {
+                    let up = self.up.poll(cx, &mut from_client, &mut to_server, watch, buffer);
+                    let down = self.down.poll(cx, &mut from_server, &mut to_client, watch, buffer);
+                    self.step(cx, up, down)
+                })
+            });
+            if let Some(close) = ends.await {
+                return close;
             }
         }
-        match self.broken {
-            Some(side) if self.flow(side).has_ended() => Poll::Ready(Close::Broken(side)),
-            None if self.up.has_ended() && self.down.has_ended() => Poll::Ready(Close::Orderly),
-            _ => Poll::Pending,
+    }
+
+    /// What polling both directions came to; `Ready(None)`: one has ended.
+    fn step(&mut self, cx: &Context<'_>, up: Poll<Step>, down: Poll<Step>) -> Poll<Option<Close>> {
+        for (from, step) in [(Side::Client, up), (Side::Server, down)] {
+            match step {
+                Poll::Pending | Poll::Ready(Step::Ended) => {}
+                Poll::Ready(Step::Turn) => cx.waker().wake_by_ref(),
+                Poll::Ready(Step::SourceBroke) => return Poll::Ready(Some(Close::Broken(from))),
+                // What the receiver had sent before it broke is still owed to the other side.
+                Poll::Ready(Step::TargetBroke) => self.broken = Some(from.other()),
+            }
+        }
+        match (self.broken, self.up.has_ended(), self.down.has_ended()) {
+            (Some(side), true, true) => Poll::Ready(Some(Close::Broken(side))),
+            (None, true, true) => Poll::Ready(Some(Close::Orderly)),
+            (None, false, false) | (Some(_), _, _) => Poll::Pending,
+            (None, _, _) => Poll::Ready(None),
         }
     }
 
-    fn flow(&self, from: Side) -> &Flow {
-        match from {
-            Side::Client => &self.up,
-            Side::Server => &self.down,
+    /// The side that said FIN while the other one goes on.
+    fn half_closed(&self) -> Option<Side> {
+        match (self.broken, self.up.has_ended(), self.down.has_ended()) {
+            (None, true, false) => Some(Side::Client),
+            (None, false, true) => Some(Side::Server),
+            _ => None,
         }
+    }
+}
+
+/// The second half of a half-closed tunnel: pumps on to the side that will send no more, and watches for its reset.
+async fn rest(
+    flow: &mut Flow,
+    from: &mut ReadHalf<'_>,
+    to: &mut WriteHalf<'_>,
+    silent: &ReadHalf<'_>,
+    watch: &mut impl Watch,
+    scratch: &Scratch,
+) -> Close {
+    let silent_side = flow.from.other();
+    let ends = poll_fn(|cx| match ready!(scratch.with(|buffer| flow.poll(cx, from, to, watch, buffer))) {
+        Step::Turn => {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+        Step::Ended => Poll::Ready(Close::Orderly),
+        Step::SourceBroke => Poll::Ready(Close::Broken(silent_side.other())),
+        Step::TargetBroke => Poll::Ready(Close::Broken(silent_side)),
+    });
+    tokio::select! {
+        biased;
+        close = ends => close,
+        _ = silent.ready(Interest::ERROR) => Close::Broken(silent_side),
     }
 }
 
@@ -173,8 +214,8 @@ impl Flow {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
+        from: &mut ReadHalf<'_>,
+        to: &mut WriteHalf<'_>,
         watch: &mut impl Watch,
         buffer: &mut [u8],
     ) -> Poll<Step> {
@@ -218,7 +259,7 @@ impl Flow {
         Step::TargetBroke
     }
 
-    fn read(&mut self, cx: &mut Context<'_>, from: &mut TcpStream, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn read(&mut self, cx: &mut Context<'_>, from: &mut ReadHalf<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let window = self.window.min(buffer.len());
         let mut space = ReadBuf::new(&mut buffer[..window]);
         ready!(Pin::new(from).poll_read(cx, &mut space))?;
@@ -236,7 +277,7 @@ impl Flow {
     fn write(
         &mut self,
         cx: &mut Context<'_>,
-        to: &mut TcpStream,
+        to: &mut WriteHalf<'_>,
         bytes: &[u8],
         watch: &mut impl Watch,
     ) -> io::Result<()> {
@@ -257,7 +298,12 @@ impl Flow {
         Ok(())
     }
 
-    fn write_kept(&mut self, cx: &mut Context<'_>, to: &mut TcpStream, watch: &mut impl Watch) -> Poll<io::Result<()>> {
+    fn write_kept(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut WriteHalf<'_>,
+        watch: &mut impl Watch,
+    ) -> Poll<io::Result<()>> {
         while self.written < self.kept.len() {
             let rest = &self.kept[self.written..];
             let count = ready!(Pin::new(&mut *to).poll_write(cx, rest))?;
