@@ -1,6 +1,6 @@
 //! What the data plane produces: connections, exchanges and losses, as values. Heads are kept as the raw bytes that
-//! were seen, so that nothing is normalised away and nothing is parsed twice on the hot path; [`crate::record`] turns
-//! them into the JSON view when somebody reads. It refuses to know how a record is stored, filtered or shown.
+//! were seen, so that nothing is normalised away and nothing is parsed twice on the hot path; the JSON view is made of
+//! them when somebody reads. It refuses to know how a record is stored, filtered or shown.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;

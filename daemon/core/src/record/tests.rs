@@ -1,3 +1,5 @@
+//! What the JSON view says, and that its schema says the same.
+
 use super::*;
 use crate::exchange::Event;
 use crate::samples;

@@ -1,3 +1,5 @@
+//! Segments that are whole, torn, cut and damaged.
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
