@@ -146,6 +146,13 @@ fn complain(message: &str) {
 
 /// The exit code that a shell would give for this end.
 pub fn exit_code(status: ExitStatus) -> u8 {
-    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-    u8::try_from(code).unwrap_or(u8::MAX)
+    match (status.code(), status.signal()) {
+        (Some(code), _) => u8::try_from(code).unwrap_or(u8::MAX),
+        (None, signal) => signal_exit_code(signal.unwrap_or(0)),
+    }
+}
+
+/// The exit code that a shell would give for an end by this signal.
+pub fn signal_exit_code(signal: i32) -> u8 {
+    u8::try_from(128 + signal).unwrap_or(u8::MAX)
 }

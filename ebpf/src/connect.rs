@@ -102,15 +102,15 @@ fn steer(ctx: &SockAddrContext, destination: &Endpoint, v4: bool) -> Option<u32>
     // SAFETY: the helper takes the program's own context.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
     match decide(ctx, settings, destination, cookie, v4) {
-        Ok((listener, source)) => {
+        Ok(Way { listener, source, bound }) => {
             let origin = Origin {
                 cookie,
-                // SAFETY: the helper has no preconditions.
-                opened_ns: unsafe { bpf_ktime_get_ns() },
                 destination: *destination,
                 source,
+                bound: u32::from(bound),
                 pid: (bpf_get_current_pid_tgid() >> 32) as u32,
                 comm: comm(),
+                padding: 0,
             };
             if ORIGINS.insert(cookie, origin, 0).is_err() {
                 maps::count(Counter::MapFull);
@@ -136,6 +136,13 @@ fn steer(ctx: &SockAddrContext, destination: &Endpoint, v4: bool) -> Option<u32>
     }
 }
 
+/// Where a steered connect goes, and what stands for its own address.
+struct Way {
+    listener: u32,
+    source: Address,
+    bound: bool,
+}
+
 #[inline(always)]
 fn decide(
     ctx: &SockAddrContext,
@@ -143,7 +150,7 @@ fn decide(
     destination: &Endpoint,
     cookie: u64,
     v4: bool,
-) -> Result<(u32, Address), Reason> {
+) -> Result<Way, Reason> {
     // SAFETY: the helper takes the program's own context.
     if unsafe { bpf_get_netns_cookie(ctx.as_ptr()) } != settings.netns_cookie {
         return Err(Reason::OtherNamespace);
@@ -161,8 +168,13 @@ fn decide(
     if ignored {
         return Err(Reason::Ignored);
     }
-    if is_scoped(&destination.address, v4) || is_bound_to_device(ctx) {
+    let own = own(ctx, v4);
+    if is_scoped(&destination.address, v4) || own.device != 0 {
         return Err(Reason::Scoped);
+    }
+    let kernels_choice = own.port == 0 || own.port >= settings.ephemeral[0] && own.port <= settings.ephemeral[1];
+    if own.mark != 0 || !kernels_choice {
+        return Err(Reason::Chosen);
     }
     // SAFETY: the value is only read.
     if let Some(until) = unsafe { REFUSED.get(destination) } {
@@ -180,7 +192,11 @@ fn decide(
     if !listens(ctx, listener, v4) {
         return Err(Reason::Away);
     }
-    Ok((listener, route.source))
+    Ok(if own.is_bound(v4) {
+        Way { listener, source: own.address, bound: true }
+    } else {
+        Way { listener, source: route.source, bound: false }
+    })
 }
 
 /// Multicast and broadcast (224.0.0.0 upwards, ff00::/8), and fe80::/10, whose zone no hook can see.
@@ -194,12 +210,40 @@ fn is_scoped(address: &Address, v4: bool) -> bool {
     }
 }
 
+/// What the program has said about its own end of the connection.
+struct Own {
+    address: Address,
+    port: u32,
+    device: u32,
+    mark: u32,
+}
+
+impl Own {
+    #[inline(always)]
+    fn is_bound(&self, v4: bool) -> bool {
+        let last = self.address[3] != 0;
+        if v4 { last } else { last || self.address[0] | self.address[1] | self.address[2] != 0 }
+    }
+}
+
 #[inline(always)]
-fn is_bound_to_device(ctx: &SockAddrContext) -> bool {
-    // SAFETY: `sk` is checked for null, as the verifier demands.
+fn own(ctx: &SockAddrContext, v4: bool) -> Own {
+    // SAFETY: `sk` is checked for null, as the verifier demands; its fields are read word by word.
     unsafe {
         let sk = (*ctx.sock_addr).__bindgen_anon_1.sk;
-        !sk.is_null() && (*sk).bound_dev_if != 0
+        if sk.is_null() {
+            return Own { address: [0; 4], port: 0, device: 0, mark: 0 };
+        }
+        // All of them, always: the compiler would else compute which one to read, which the verifier refuses here.
+        let ip4 = core::ptr::read_volatile(&raw const (*sk).src_ip4);
+        let ip6 = [
+            core::ptr::read_volatile(&raw const (*sk).src_ip6[0]),
+            core::ptr::read_volatile(&raw const (*sk).src_ip6[1]),
+            core::ptr::read_volatile(&raw const (*sk).src_ip6[2]),
+            core::ptr::read_volatile(&raw const (*sk).src_ip6[3]),
+        ];
+        let address = if v4 { [0, 0, MAPPED, ip4] } else { ip6 };
+        Own { address, port: (*sk).src_port, device: (*sk).bound_dev_if, mark: (*sk).mark }
     }
 }
 

@@ -6,7 +6,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SockMap};
 use nodetap_ebpf_common::{
-    Address, COUNTERS, Counter, Endpoint, Event, HEARTBEAT_STALE_NS, Listening, Origin, Route, Settings, Steered,
+    Address, COUNTERS, Counter, Endpoint, Event, HEARTBEAT_STALE_NS, Origin, Route, Settings, Steered,
 };
 
 /// BPF_F_NO_PREALLOC: these maps are almost empty almost always.
@@ -37,12 +37,16 @@ pub static IGNORED: LpmTrie<Address, u32> = LpmTrie::with_max_entries(4_096, NO_
 #[map]
 pub static IGNORED_PORTS: HashMap<u32, u32> = HashMap::with_max_entries(1_024, NO_PREALLOC);
 
-/// Where the target listens, counted by the sockops hook itself so that it is never behind.
+/// Where the target listens, counted by the sockops hook itself so that it is never behind. Entries stay when their
+/// count falls to zero, which means that nobody listens: taking them out would race with the next listener.
 #[map]
-pub static LISTENING: HashMap<Endpoint, Listening> = HashMap::with_max_entries(4_096, NO_PREALLOC);
+pub static LISTENING: HashMap<Endpoint, u64> = HashMap::with_max_entries(4_096, NO_PREALLOC);
+/// Endpoints of the target that do not take IPv4 (IPV6_V6ONLY). Only user space writes it: no hook can see the option.
+#[map]
+pub static V6ONLY: HashMap<Endpoint, u32> = HashMap::with_max_entries(4_096, NO_PREALLOC);
 /// The target's listening sockets; user space tells them from others' by this.
 #[map]
-pub static LISTENERS: LruHashMap<u64, Endpoint> = LruHashMap::with_max_entries(4_096, 0);
+pub static LISTENERS: HashMap<u64, Endpoint> = HashMap::with_max_entries(4_096, NO_PREALLOC);
 /// Addresses and ports on which somebody else listens: never steered.
 #[map]
 pub static FOREIGN: HashMap<Endpoint, u32> = HashMap::with_max_entries(16_384, NO_PREALLOC);
@@ -58,11 +62,19 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
 #[map]
 pub static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
 
+/// Does the target listen on exactly this endpoint?
+#[inline(always)]
+pub fn is_listening(endpoint: &Endpoint) -> bool {
+    // SAFETY: the value is only read.
+    unsafe { LISTENING.get(endpoint) }.is_some_and(|sockets| *sockets > 0)
+}
+
 /// Adds one to a counter of this CPU.
 #[inline(always)]
 pub fn count(counter: Counter) {
     if let Some(slot) = COUNTS.get_ptr_mut(counter as u32) {
-        // SAFETY: the slot belongs to this CPU, and programs of one hook do not preempt each other on it.
+        // SAFETY: the slot belongs to this CPU. A hook of another kind may interrupt this one between read and write, and
+        // one count is lost then: these are for people, and no decision hangs on them.
         unsafe { *slot += 1 };
     }
 }
@@ -73,7 +85,8 @@ pub fn alive() -> bool {
     let Some(heartbeat) = HEARTBEAT.get(0) else { return false };
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
-    now.wrapping_sub(*heartbeat) < HEARTBEAT_STALE_NS
+    // A beat that came after `now` was read is not a stale one.
+    now.saturating_sub(*heartbeat) < HEARTBEAT_STALE_NS
 }
 
 /// Tells user space; counts what does not fit.

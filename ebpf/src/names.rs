@@ -61,7 +61,7 @@ fn real_peer(ctx: &SockAddrContext, current: &Endpoint) -> Option<Endpoint> {
 fn real_source(ctx: &SockAddrContext, current: &Address) -> Option<Address> {
     // SAFETY: as above.
     let origin = unsafe { ORIGINS.get(bpf_get_socket_cookie(ctx.as_ptr())) }?;
-    let known = origin.source[0] | origin.source[1] | origin.source[2] | origin.source[3] != 0;
+    let known = origin.bound == 0 && origin.source[0] | origin.source[1] | origin.source[2] | origin.source[3] != 0;
     let loopback = if current[2] == MAPPED {
         u32::from_be(current[3]) >> 24 == 127
     } else {

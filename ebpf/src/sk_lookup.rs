@@ -7,7 +7,7 @@ use aya_ebpf::macros::sk_lookup;
 use aya_ebpf::programs::SkLookupContext;
 use nodetap_ebpf_common::{Address, Counter, Endpoint, MAPPED, STEER_INBOUND};
 
-use crate::maps::{self, DIALS, FOREIGN, IGNORED, IGNORED_PORTS, INBOUND, LISTENING, SETTINGS};
+use crate::maps::{self, DIALS, FOREIGN, IGNORED, IGNORED_PORTS, INBOUND, SETTINGS, V6ONLY};
 
 const PASS: u32 = 1;
 const AF_INET: u32 = 2;
@@ -41,7 +41,7 @@ unsafe fn steer(ctx: &SkLookupContext, lookup: *mut bpf_sk_lookup) -> Option<()>
         if FOREIGN.get(local).is_some() {
             return None;
         }
-        let exact = LISTENING.get(local).is_some();
+        let exact = maps::is_listening(&local);
         if !exact && !wildcard(local.port, v4) {
             return None;
         }
@@ -61,17 +61,13 @@ unsafe fn steer(ctx: &SkLookupContext, lookup: *mut bpf_sk_lookup) -> Option<()>
 
 /// Does the target listen on all addresses of this family?
 #[inline(always)]
-unsafe fn wildcard(port: u32, v4: bool) -> bool {
-    // SAFETY: map values are only read.
-    unsafe {
-        if v4 && LISTENING.get(Endpoint { address: [0, 0, MAPPED, 0], port }).is_some() {
-            return true;
-        }
-        match LISTENING.get(Endpoint { address: [0; 4], port }) {
-            Some(listening) => !v4 || listening.v6only == 0,
-            None => false,
-        }
+fn wildcard(port: u32, v4: bool) -> bool {
+    if v4 && maps::is_listening(&Endpoint { address: [0, 0, MAPPED, 0], port }) {
+        return true;
     }
+    let any = Endpoint { address: [0; 4], port };
+    // SAFETY: the value is only read.
+    maps::is_listening(&any) && !(v4 && unsafe { V6ONLY.get(any) }.is_some())
 }
 
 #[inline(always)]

@@ -8,7 +8,7 @@ use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_ns};
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
-use nodetap_ebpf_common::{COMM, Counter, Endpoint, Event, EventKind, Listening, MAPPED, Steered};
+use nodetap_ebpf_common::{COMM, Counter, Endpoint, Event, EventKind, MAPPED, Steered};
 
 use crate::maps::{self, DIRECT, LISTENERS, LISTENING, ORIGINS, REFUSED, SETTINGS, STEERED};
 
@@ -29,7 +29,7 @@ const LOOPBACK6: [u32; 4] = [0, 0, 0, u32::from_be(1)];
 #[sock_ops]
 pub fn socket_state(ctx: SockOpsContext) -> u32 {
     match ctx.op() {
-        TCP_CONNECT_CB => watch_state(&ctx),
+        TCP_CONNECT_CB => connecting(&ctx),
         ACTIVE_ESTABLISHED_CB => established(&ctx),
         TCP_LISTEN_CB => listen(&ctx),
         STATE_CB if ctx.arg(1) == CLOSE => closed(&ctx, ctx.arg(0)),
@@ -42,6 +42,19 @@ pub fn socket_state(ctx: SockOpsContext) -> u32 {
 #[inline(always)]
 fn watch_state(ctx: &SockOpsContext) {
     let _ = ctx.set_cb_flags((ctx.cb_flags() | STATE_CB_FLAG) as i32);
+}
+
+#[inline(always)]
+fn connecting(ctx: &SockOpsContext) {
+    watch_state(ctx);
+    // SAFETY: the helper takes the program's own context; only the presence of the entry is asked for.
+    let (cookie, direct) = unsafe {
+        let cookie = bpf_get_socket_cookie(ctx.as_ptr());
+        (cookie, DIRECT.get(cookie).is_some())
+    };
+    if direct {
+        event(ctx, cookie, EventKind::DirectBegan, local(ctx));
+    }
 }
 
 #[inline(always)]
@@ -59,7 +72,8 @@ fn listen(ctx: &SockOpsContext) {
     let Some(settings) = SETTINGS.get(0) else { return };
     // SAFETY: the helpers take the program's own context.
     let (cookie, netns) = unsafe { (bpf_get_socket_cookie(ctx.as_ptr()), bpf_get_netns_cookie(ctx.as_ptr())) };
-    if netns != settings.netns_cookie {
+    // A listener that is bound to a device does not take what we dial from loopback.
+    if netns != settings.netns_cookie || is_bound_to_device(ctx) {
         return;
     }
     watch_state(ctx);
@@ -67,14 +81,21 @@ fn listen(ctx: &SockOpsContext) {
     if LISTENERS.insert(cookie, endpoint, 0).is_err() {
         maps::count(Counter::MapFull);
     }
-    if let Some(listening) = LISTENING.get_ptr_mut(endpoint) {
-        // SAFETY: the entry is a map value, shared with other CPUs: hence the atomic.
-        unsafe { add(&raw mut (*listening).sockets, 1) };
-    } else if LISTENING.insert(endpoint, Listening { sockets: 1, v6only: 0, padding: 0 }, NO_EXIST).is_err() {
+    // Two sockets may begin at once: who comes second to the insert finds the entry.
+    if !change(&endpoint, 1) && LISTENING.insert(endpoint, 1, NO_EXIST).is_err() && !change(&endpoint, 1) {
         maps::count(Counter::MapFull);
     }
     forget_refusal(&endpoint);
     event(ctx, cookie, EventKind::Listen, endpoint);
+}
+
+#[inline(always)]
+fn is_bound_to_device(ctx: &SockOpsContext) -> bool {
+    // SAFETY: `sk` is checked for null, as the verifier demands.
+    unsafe {
+        let sk = (*ctx.ops).__bindgen_anon_2.sk;
+        !sk.is_null() && (*sk).bound_dev_if != 0
+    }
 }
 
 /// A program that waits for its own server must not be left alone for the rest of the hold.
@@ -106,16 +127,7 @@ fn stopped_listening(ctx: &SockOpsContext, cookie: u64) {
     // SAFETY: the value is copied out.
     let Some(endpoint) = (unsafe { LISTENERS.get(cookie) }).copied() else { return };
     let _ = LISTENERS.remove(cookie);
-    // SAFETY: as in `listen`.
-    unsafe {
-        if let Some(listening) = LISTENING.get_ptr_mut(endpoint) {
-            if (*listening).sockets <= 1 {
-                let _ = LISTENING.remove(endpoint);
-            } else {
-                add(&raw mut (*listening).sockets, u64::MAX);
-            }
-        }
-    }
+    change(&endpoint, u64::MAX);
     event(ctx, cookie, EventKind::ListenClosed, endpoint);
 }
 
@@ -170,10 +182,12 @@ fn address(ctx: &SockOpsContext, ip4: u32, local: bool) -> [u32; 4] {
     }
 }
 
-/// Adds to a counter that several CPUs may touch at once. The intrinsic, because Rust offers no `fetch_add` for a
-/// target that it believes to have no compare-and-swap; BPF has had this instruction since 4.x.
+/// Adds to the number of sockets that listen there, if it is known. The intrinsic, because Rust offers no `fetch_add`
+/// for a target that it believes to have no compare-and-swap; BPF has had this instruction since 4.x.
 #[inline(always)]
-unsafe fn add(counter: *mut u64, amount: u64) {
-    // SAFETY: the caller passes a live, aligned map value.
-    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, amount) };
+fn change(endpoint: &Endpoint, by: u64) -> bool {
+    let Some(sockets) = LISTENING.get_ptr_mut(endpoint) else { return false };
+    // SAFETY: a live, aligned map value, which other CPUs change in the same way.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(sockets, by) };
+    true
 }

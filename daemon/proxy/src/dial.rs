@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -19,48 +20,125 @@ pub struct Dialled {
     pub announced: Option<SocketAddr>,
 }
 
+/// Why there is no upstream connection.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What the kernel answered to `connect()`.
+    #[error("cannot connect to {to}: {source}")]
+    Connect { to: SocketAddr, source: io::Error },
+    /// We could not even try: no descriptor, no port, no room for the announcement.
+    #[error("nodetap itself could not dial {to}: {source}")]
+    Ourselves { to: SocketAddr, source: io::Error },
+    /// The client went away first.
+    #[error("the client gave up before the server had answered")]
+    ClientGone,
+}
+
+/// Ports that are tried for one dial. They are chosen here, because the kernel gives none that is in TIME_WAIT, though
+/// such a port may be bound and connected from when it is named; and because its search takes milliseconds when few are
+/// left (measured: 6.6 ms).
+const ATTEMPTS: u16 = 256;
+/// The kernel's default `ip_local_port_range`.
+const PORT_RANGE: std::ops::Range<u32> = 32_768..61_000;
+/// Where the search for a port goes on.
+static NEXT_PORT: AtomicU32 = AtomicU32::new(0);
+/// A silent connection is asked after this time whether its other end is still there.
+const KEEPALIVE: Duration = Duration::from_secs(600);
+
 /// Dials, and gives up when `downstream` breaks meanwhile (it is not read from).
 ///
 /// # Errors
-/// The kernel's answer to `connect()`; `ConnectionAborted` when the client went away first. What was announced has been
-/// given back then.
-pub async fn dial(destination: &Destination, steering: &dyn Steering, downstream: &TcpStream) -> io::Result<Dialled> {
-    let socket = match destination.dial {
-        SocketAddr::V4(_) => TcpSocket::new_v4(),
-        SocketAddr::V6(_) => TcpSocket::new_v6(),
-    }?;
-    // A tunnel adds no delay of its own; what the ends do with Nagle is theirs.
-    socket.set_nodelay(true)?;
-    socket.set_keepalive(true)?;
-    let announced = match destination.source {
-        None => None,
-        Some(source) => {
-            // Ports of our own earlier connections, still in TIME_WAIT, may be used again.
-            socket.set_reuseaddr(true)?;
-            socket.bind(SocketAddr::new(source, 0))?;
-            let local = socket.local_addr()?;
-            steering.bound(destination, local)?;
-            Some(local)
+/// See [`Error`]. What was announced has been given back then.
+pub async fn dial(
+    destination: &Destination,
+    steering: &dyn Steering,
+    downstream: &TcpStream,
+) -> Result<Dialled, Error> {
+    let to = destination.dial;
+    let Some(source) = destination.source else {
+        let socket = socket(to).map_err(|source| Error::Ourselves { to, source })?;
+        let stream = connect(socket, to, downstream).await?;
+        if let Ok(local) = stream.local_addr() {
+            steering.connected(destination, local);
         }
+        return Ok(Dialled { stream, announced: None });
     };
-    let connected = tokio::select! {
-        biased;
-        connected = socket.connect(destination.dial) => connected,
-        _ = downstream.ready(Interest::ERROR) => Err(io::ErrorKind::ConnectionAborted.into()),
-    };
-    match connected {
-        Ok(stream) => {
-            if let Ok(local) = stream.local_addr() {
+    let mut last = io::Error::from(io::ErrorKind::AddrInUse);
+    for _ in 0..ATTEMPTS {
+        let (socket, local) = match bind(to, source) {
+            Ok(bound) => bound,
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                last = error;
+                continue;
+            }
+            Err(source) => return Err(Error::Ourselves { to, source }),
+        };
+        let announcement = Announcement { steering, local };
+        steering.bound(destination, local).map_err(|source| Error::Ourselves { to, source })?;
+        match connect(socket, to, downstream).await {
+            Ok(stream) => {
+                announcement.keep();
                 steering.connected(destination, local);
+                return Ok(Dialled { stream, announced: Some(local) });
             }
-            Ok(Dialled { stream, announced })
+            // This very pair of addresses is still in TIME_WAIT.
+            Err(Error::Connect { source, .. }) if source.kind() == io::ErrorKind::AddrNotAvailable => last = source,
+            Err(error) => return Err(error),
         }
-        Err(error) => {
-            if let Some(local) = announced {
-                steering.ended(local);
-            }
-            Err(error)
-        }
+    }
+    Err(Error::Ourselves { to, source: last })
+}
+
+/// Taken back when the dial fails or is given up.
+struct Announcement<'a> {
+    steering: &'a dyn Steering,
+    local: SocketAddr,
+}
+
+impl Announcement<'_> {
+    fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Announcement<'_> {
+    fn drop(&mut self) {
+        self.steering.ended(self.local);
+    }
+}
+
+fn socket(to: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    prepare(&socket);
+    Ok(socket)
+}
+
+/// Makes a socket fit for a tunnel. Without any of it the connection works as well, but for odd programs.
+pub fn prepare(socket: &impl std::os::fd::AsFd) {
+    let socket = socket2::SockRef::from(socket);
+    // A tunnel adds no delay of its own; what the ends do with Nagle is theirs.
+    let _ = socket.set_tcp_nodelay(true);
+    // The kernel finds out when the other end has gone without a word.
+    let _ = socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE));
+    // Urgent bytes stay in the stream instead of being taken out of it.
+    let _ = socket.set_out_of_band_inline(true);
+}
+
+fn bind(to: SocketAddr, source: IpAddr) -> io::Result<(TcpSocket, SocketAddr)> {
+    let socket = socket(to)?;
+    socket.set_reuseaddr(true)?;
+    let next = NEXT_PORT.fetch_add(1, Ordering::Relaxed) % (PORT_RANGE.end - PORT_RANGE.start);
+    let port = u16::try_from(PORT_RANGE.start + next).unwrap_or(0);
+    socket.bind(SocketAddr::new(source, port))?;
+    let local = socket.local_addr()?;
+    Ok((socket, local))
+}
+
+async fn connect(socket: TcpSocket, to: SocketAddr, downstream: &TcpStream) -> Result<TcpStream, Error> {
+    tokio::select! {
+        biased;
+        connected = socket.connect(to) => connected.map_err(|source| Error::Connect { to, source }),
+        _ = downstream.ready(Interest::ERROR) => Err(Error::ClientGone),
     }
 }
 

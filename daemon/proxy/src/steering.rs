@@ -57,10 +57,10 @@ pub trait Steering: Send + Sync + 'static {
     /// The upstream connection stands; `local` is our end of it.
     fn connected(&self, _destination: &Destination, _local: SocketAddr) {}
 
-    /// The destination did not accept the connection.
-    fn failed(&self, _destination: &Destination, _error: &io::Error) {}
+    /// There is no connection to the destination: it refused, did not answer, or we could not even try.
+    fn failed(&self, _destination: &Destination) {}
 
-    /// Both ends of a tunnel whose socket was announced by [`Steering::bound`] are closed.
+    /// A socket that was announced by [`Steering::bound`] is closed.
     fn ended(&self, _local: SocketAddr) {}
 }
 

@@ -105,7 +105,9 @@ impl Pump {
             let ends = poll_fn(|cx| {
                 scratch.with(|buffer| {
                     let up = self.up.poll(cx, &mut from_client, &mut to_server, watch, buffer);
+                    self.down.source_broke |= matches!(up, Poll::Ready(Step::TargetBroke));
                     let down = self.down.poll(cx, &mut from_server, &mut to_client, watch, buffer);
+                    self.up.source_broke |= matches!(down, Poll::Ready(Step::TargetBroke));
                     self.step(cx, up, down)
                 })
             });
@@ -195,6 +197,9 @@ enum State {
 struct Flow {
     from: Side,
     state: State,
+    /// Writing to the source failed: the kernel tells of a reset once, so that reading will only find an end, which
+    /// must not be taken for an orderly one.
+    source_broke: bool,
     /// What the receiver has not taken yet, from `written` on.
     kept: Vec<u8>,
     written: usize,
@@ -204,7 +209,15 @@ struct Flow {
 
 impl Flow {
     fn new(from: Side) -> Self {
-        Self { from, state: State::Open, kept: Vec::new(), written: 0, window: FIRST_WINDOW, full_reads: 0 }
+        Self {
+            from,
+            state: State::Open,
+            source_broke: false,
+            kept: Vec::new(),
+            written: 0,
+            window: FIRST_WINDOW,
+            full_reads: 0,
+        }
     }
 
     fn has_ended(&self) -> bool {
@@ -228,6 +241,10 @@ impl Flow {
             }
             if self.state == State::Finishing {
                 self.state = State::Ended;
+                if self.source_broke {
+                    watch.ended(self.from, End::Reset);
+                    return Poll::Ready(Step::SourceBroke);
+                }
                 watch.ended(self.from, End::Fin);
                 return Poll::Ready(match ready!(Pin::new(to).poll_shutdown(cx)) {
                     Ok(()) => Step::Ended,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, SockMap};
-use nodetap_ebpf_common::{COUNTERS, Counter, Endpoint, Listening, Route, Settings, Steered};
+use nodetap_ebpf_common::{COUNTERS, Counter, Endpoint, Route, Settings, Steered};
 
 use super::wire::{self, Wire, monotonic_ns};
 use super::{Error, Origin};
@@ -44,7 +44,8 @@ pub struct Maps {
     routes: Trie<Wire<Route>>,
     ignored: Trie<u32>,
     ignored_ports: Hash<u32, u32>,
-    listening: Hash<Wire<Endpoint>, Wire<Listening>>,
+    listening: Hash<Wire<Endpoint>, u64>,
+    v6only: Hash<Wire<Endpoint>, u32>,
     listeners: Hash<u64, Wire<Endpoint>>,
     foreign: Hash<Wire<Endpoint>, u32>,
     dials: Hash<Wire<Endpoint>, Wire<Endpoint>>,
@@ -70,6 +71,7 @@ impl Maps {
             ignored: Mutex::new(take(ebpf, "IGNORED")?),
             ignored_ports: Mutex::new(take(ebpf, "IGNORED_PORTS")?),
             listening: Mutex::new(take(ebpf, "LISTENING")?),
+            v6only: Mutex::new(take(ebpf, "V6ONLY")?),
             listeners: Mutex::new(take(ebpf, "LISTENERS")?),
             foreign: Mutex::new(take(ebpf, "FOREIGN")?),
             dials: Mutex::new(take(ebpf, "DIALS")?),
@@ -102,6 +104,7 @@ impl Maps {
         Some(Origin {
             destination: wire::socket_addr(origin.destination),
             source: (origin.source != [0; 4]).then(|| wire::ip(origin.source)),
+            bound: origin.bound != 0,
             pid: origin.pid,
             name: wire::name(origin.comm),
             cookie: origin.cookie,
@@ -142,7 +145,7 @@ impl Maps {
         let addresses = std::iter::once(endpoint.ip()).chain(any);
         addresses
             .map(|ip| SocketAddr::new(ip, endpoint.port()))
-            .any(|endpoint| listening.get(&Wire(wire::endpoint(endpoint)), 0).is_ok())
+            .any(|endpoint| listening.get(&Wire(wire::endpoint(endpoint)), 0).is_ok_and(|sockets| sockets > 0))
     }
 
     /// Cookies of the target's listening sockets.
@@ -151,13 +154,11 @@ impl Maps {
         listeners.iter().flatten().map(|(cookie, Wire(endpoint))| (cookie, wire::socket_addr(endpoint))).collect()
     }
 
-    /// Notes that a listening endpoint of the target does not take IPv4.
-    pub fn set_v6only(&self, endpoint: SocketAddr) -> io::Result<()> {
-        const EXIST: u64 = 2;
+    /// Notes whether a listening endpoint of the target takes IPv4.
+    pub fn set_v6only(&self, endpoint: SocketAddr, v6only: bool) -> io::Result<()> {
         let key = Wire(wire::endpoint(endpoint));
-        let mut listening = locked(&self.listening);
-        let Wire(value) = listening.get(&key, 0).map_err(io)?;
-        listening.insert(key, Wire(Listening { v6only: 1, ..value }), EXIST).map_err(io)
+        let mut map = locked(&self.v6only);
+        if v6only { map.insert(key, 1, 0) } else { map.remove(&key) }.map_err(io)
     }
 
     /// Somebody else listens here: never steered for a wildcard listener of the target.

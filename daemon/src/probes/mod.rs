@@ -53,7 +53,9 @@ impl Error {
     pub fn is_permission(&self) -> bool {
         let mut source: Option<&(dyn std::error::Error + 'static)> = Some(self);
         while let Some(error) = source {
-            if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
+            // EPERM: a capability is missing. EACCES is the verifier's word, and no capability helps.
+            let errno = error.downcast_ref::<io::Error>().and_then(rustix::io::Errno::from_io_error);
+            if errno == Some(rustix::io::Errno::PERM) {
                 return true;
             }
             source = error.source();
@@ -73,7 +75,15 @@ fn causes(error: &dyn std::error::Error) -> String {
         }
         source = cause.source();
     }
-    text.lines().next().unwrap_or_default().to_owned()
+    // A verifier's log is long: its first line names the call, its last ones the reason.
+    tracing::debug!("{text}");
+    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    match lines.as_slice() {
+        [] => String::new(),
+        [only] => (*only).to_owned(),
+        [first, .., reason, _statistics] => format!("{first} … {reason}"),
+        [first, last] => format!("{first} … {last}"),
+    }
 }
 
 /// Where the hooks send connections.
@@ -82,6 +92,8 @@ pub struct Listeners {
     /// Outbound, on 127.0.0.1 and ::1: a power of two of each, `SHARDS` at most; none: not steered.
     pub outbound4: Vec<u16>,
     pub outbound6: Vec<u16>,
+    /// First and last port that the kernel gives by itself.
+    pub ephemeral: [u16; 2],
 }
 
 /// The loaded programs. Dropping it detaches them.
@@ -118,6 +130,7 @@ impl Probes {
             shards6: shards(&listeners.outbound6),
             ports4: ports(&listeners.outbound4),
             ports6: ports(&listeners.outbound6),
+            ephemeral: listeners.ephemeral.map(u32::from),
             padding: 0,
         };
         let ring = Ring::take(&mut ebpf)?;
@@ -183,8 +196,10 @@ fn ports(ports: &[u16]) -> [u32; SHARDS] {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     pub destination: SocketAddr,
-    /// What the target believes to be its own address, where we hide the real one.
+    /// What the target believes to be its own address.
     pub source: Option<std::net::IpAddr>,
+    /// The program bound that address itself.
+    pub bound: bool,
     pub pid: u32,
     pub name: String,
     /// For [`Maps::set_source`].

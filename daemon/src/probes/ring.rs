@@ -20,6 +20,7 @@ pub enum WhyDirect {
     Refused,
     NoRoute,
     Scoped,
+    Chosen,
 }
 
 /// Something that a socket of the target did.
@@ -41,6 +42,8 @@ pub enum Observed {
         pid: u32,
         name: String,
     },
+    /// The first packet of such a connection leaves.
+    DirectBegan,
     /// Such a connection was not established; repeated SYNs tell a time-out from a refusal.
     DirectFailed {
         retransmits: u32,
@@ -126,12 +129,14 @@ fn decode(bytes: &[u8]) -> Option<Observation> {
                 Reason::Refused => WhyDirect::Refused,
                 Reason::NoRoute => WhyDirect::NoRoute,
                 Reason::Scoped => WhyDirect::Scoped,
+                Reason::Chosen => WhyDirect::Chosen,
                 // Counted in the kernel, not told one by one.
                 Reason::Ignored | Reason::OtherNamespace => return None,
             },
             pid: event.pid,
             name: wire::name(event.comm),
         },
+        EventKind::DirectBegan => Observed::DirectBegan,
         EventKind::DirectFailed => Observed::DirectFailed { retransmits: event.retransmits },
         EventKind::DirectClosed => Observed::DirectClosed { local, sent: event.sent, received: event.received },
         EventKind::Listen => Observed::Listen { local },

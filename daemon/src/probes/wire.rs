@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 
-use nodetap_ebpf_common::{Address, COMM, Endpoint, Event, Listening, MAPPED, Origin, Route, Settings, Steered};
+use nodetap_ebpf_common::{Address, COMM, Endpoint, Event, MAPPED, Origin, Route, Settings, Steered};
 
 /// A value of the contract, as aya wants it.
 #[repr(transparent)]
@@ -19,7 +19,7 @@ macro_rules! pod {
         unsafe impl aya::Pod for Wire<$value> {}
     )*};
 }
-pod!(Endpoint, Listening, Origin, Route, Settings, Steered);
+pod!(Endpoint, Origin, Route, Settings, Steered);
 
 /// Reads an event from the ring; `None` when it is too short.
 pub(super) fn event(bytes: &[u8]) -> Option<Event> {

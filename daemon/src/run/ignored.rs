@@ -38,24 +38,58 @@ impl Ignored {
         }
     }
 
-    /// The prefixes that it means now. A name that cannot be resolved means nothing for the moment.
-    pub(super) fn prefixes(&self) -> Vec<Prefix> {
+    /// The prefixes that it means now.
+    ///
+    /// # Errors
+    /// When a name cannot be resolved, with what the resolver said.
+    pub(super) fn prefixes(&self) -> Result<BTreeSet<Prefix>, String> {
         match self {
-            Self::Network(prefix) => vec![*prefix],
+            Self::Network(prefix) => Ok(BTreeSet::from([*prefix])),
             Self::Name(name) => match (name.as_str(), 0).to_socket_addrs() {
-                Ok(found) => found.map(|address| Prefix::new(address.ip(), 128)).collect(),
-                Err(error) => {
-                    tracing::warn!(name, %error, "--ignore-host: cannot resolve the name for now");
-                    Vec::new()
-                }
+                Ok(found) => Ok(found.map(|address| Prefix::new(address.ip(), 128)).collect()),
+                Err(error) => Err(format!("--ignore-host: cannot resolve `{name}`: {error}")),
             },
         }
     }
 }
 
-/// All prefixes that these mean now.
-pub(super) fn prefixes(ignored: &[Ignored]) -> BTreeSet<Prefix> {
-    ignored.iter().flat_map(Ignored::prefixes).collect()
+/// What is left alone, and what each part of it meant when it was last looked up with success.
+#[derive(Debug, Clone, Default)]
+pub(super) struct IgnoredHosts(Vec<(Ignored, BTreeSet<Prefix>)>);
+
+impl IgnoredHosts {
+    /// Looks everything up for the first time.
+    ///
+    /// # Errors
+    /// When a text means nothing, or a name cannot be resolved: what is to be left alone must be known beforehand.
+    pub(super) fn resolve(texts: &[String]) -> Result<Self, String> {
+        let resolve = |text: &String| {
+            let ignored = Ignored::parse(text)?;
+            let prefixes = ignored.prefixes()?;
+            Ok((ignored, prefixes))
+        };
+        texts.iter().map(resolve).collect::<Result<_, String>>().map(Self)
+    }
+
+    /// Looks the names up again. One that cannot be resolved keeps what it meant.
+    pub(super) fn refresh(&mut self) {
+        for (ignored, prefixes) in &mut self.0 {
+            match ignored.prefixes() {
+                Ok(found) => *prefixes = found,
+                Err(error) => tracing::warn!("{error}; its addresses stay as they were"),
+            }
+        }
+    }
+
+    /// All prefixes.
+    pub(super) fn prefixes(&self) -> BTreeSet<Prefix> {
+        self.0.iter().flat_map(|(_, prefixes)| prefixes).copied().collect()
+    }
+
+    /// Is there anything to look up again?
+    pub(super) fn has_names(&self) -> bool {
+        self.0.iter().any(|(ignored, _)| matches!(ignored, Ignored::Name(_)))
+    }
 }
 
 #[cfg(test)]
@@ -69,6 +103,7 @@ mod tests {
         assert_eq!(Ignored::parse("10.0.0.0/8"), network("10.0.0.0", 8));
         assert_eq!(Ignored::parse("fd00::/8"), network("fd00::", 8));
         assert_eq!(Ignored::parse("db.internal"), Ok(Ignored::Name("db.internal".into())));
+        assert!(IgnoredHosts::resolve(&["a.name.that.is.not.there.invalid".into()]).is_err());
         for wrong in ["", "10.0.0.0/33", "fd00::/129", "a b", "db.internal/8"] {
             assert!(Ignored::parse(wrong).is_err(), "{wrong}");
         }

@@ -45,7 +45,8 @@ impl Listeners {
 
     /// What the hooks are told.
     pub(super) fn ports(&self) -> probes::Listeners {
-        probes::Listeners { outbound4: ports(&self.outbound4), outbound6: ports(&self.outbound6) }
+        let (outbound4, outbound6) = (ports(&self.outbound4), ports(&self.outbound6));
+        probes::Listeners { outbound4, outbound6, ephemeral: ephemeral() }
     }
 
     /// The listeners that `sk_lookup` assigns, with "is it IPv6".
@@ -83,10 +84,26 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Lets this process open as many files as the hard limit allows: a tunnel takes two. Returns the limits as they were,
-/// for the command.
+/// `ip_local_port_range` of this network namespace, for both families; else the kernel's default.
+fn ephemeral() -> [u16; 2] {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut ports = text.split_whitespace().filter_map(|port| port.parse().ok());
+    ports.next().zip(ports.next()).map_or([32_768, 60_999], |(first, last)| [first, last])
+}
+
+/// Files that a tunnel for each of the command's own files takes, and more.
+const FILES: u64 = 1 << 20;
+
+/// Lets this process open many files: a tunnel takes two, whatever the command's own limit is. Returns the limits as
+/// they were, for the command.
 pub(super) fn raise_file_limit() -> Option<(u64, u64)> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
-    raised.ok().and(current.zip(maximum))
+    let higher = maximum.map_or(FILES, |maximum| maximum.max(FILES));
+    // A higher hard limit is root's to take; everybody may go up to the one that is set.
+    for limit in [Some(higher), maximum] {
+        if setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit }).is_ok() {
+            return current.zip(maximum);
+        }
+    }
+    None
 }

@@ -28,7 +28,7 @@ use rustix::event::{EventfdFlags, eventfd};
 pub use failure::Failure;
 pub use proxy::proxy;
 
-use self::ignored::Ignored;
+use self::ignored::IgnoredHosts;
 use self::listen::Listeners;
 use self::observe::Observer;
 use self::options::Run;
@@ -39,7 +39,7 @@ use self::upkeep::Upkeep;
 use crate::cgroup::Cgroup;
 use crate::child::{self, Identity};
 use crate::probes::{Maps, Probes, Ring};
-use crate::signals::Forwarding;
+use crate::signals::{Forwarding, Hurry};
 
 /// After the command has ended: how long its last connections may take.
 const GRACE: Duration = Duration::from_secs(2);
@@ -60,23 +60,26 @@ pub fn run(options: &Run) -> Result<u8, Failure> {
     }
     let sudo_uid = std::env::var("SUDO_UID").ok();
     let identity = Identity::choose(options.user.as_deref(), sudo_uid.as_deref())?;
-    let ignored: Vec<_> = options
-        .ignore_host
-        .iter()
-        .map(|text| Ignored::parse(text))
-        .collect::<Result<_, _>>()
-        .map_err(Failure::Usage)?;
-    let signals = Forwarding::begin().map_err(Failure::internal("handle signals"))?;
+    let ignored = IgnoredHosts::resolve(&options.ignore_host).map_err(Failure::Usage)?;
+    let mut signals = Forwarding::begin().map_err(Failure::internal("handle signals"))?;
     let files = listen::raise_file_limit();
     let id = new_id();
     let cgroup = Arc::new(Cgroup::make(id)?);
     let capture = Capture::prepare(options, ignored, &cgroup, id, identity.as_ref())?;
-    let mut child = start(options, &cgroup, identity.as_ref(), files)?;
-    let forwarding = signals.to(child.id()).map_err(Failure::internal("forward signals"))?;
-    let status = child.wait().map_err(Failure::internal("wait for the command"))?;
-    forwarding.close();
-    capture.end(&cgroup);
-    Ok(child::exit_code(status))
+    if let Some(signal) = signals.early() {
+        capture.end(&cgroup, &Hurry::default());
+        return Ok(child::signal_exit_code(signal));
+    }
+    let started = start(options, &cgroup, identity.as_ref(), files);
+    let ended = started.and_then(|mut child| {
+        let hurry = signals.to(child.id()).map_err(Failure::internal("forward signals"))?;
+        let status = child.wait().map_err(Failure::internal("wait for the command"))?;
+        hurry.command_ended();
+        Ok((child::exit_code(status), hurry))
+    });
+    let hurry = ended.as_ref().map(|(_, hurry)| hurry.clone()).unwrap_or_default();
+    capture.end(&cgroup, &hurry);
+    ended.map(|(code, _)| code)
 }
 
 fn start(
@@ -103,7 +106,7 @@ struct Capture {
 impl Capture {
     fn prepare(
         options: &Run,
-        ignored: Vec<Ignored>,
+        ignored: IgnoredHosts,
         cgroup: &Arc<Cgroup>,
         id: Ulid,
         identity: Option<&Identity>,
@@ -124,6 +127,9 @@ impl Capture {
         for (v6, listener) in listeners.inbound() {
             maps.set_inbound(v6, listener)?;
         }
+        // Before anything is started that would have to be ended again: nothing is steered yet.
+        let netns = File::open("/proc/self/ns/net").map_err(Failure::internal("open the network namespace"))?;
+        probes.attach(cgroup.directory(), &netns)?;
         let (recording, sink) = Recording::start(&options.recording, &target, id, identity)?;
         let processes = Arc::new(Processes::default());
         let roles = listeners.roles();
@@ -143,19 +149,17 @@ impl Capture {
         );
         let observer = observe(&maps, ring, cgroup, processes, sink, target, &stop_observer)
             .map_err(Failure::internal("start the observer"))?;
-        let netns = File::open("/proc/self/ns/net").map_err(Failure::internal("open the network namespace"))?;
-        probes.attach(cgroup.directory(), &netns)?;
         probes.steer(&maps, !options.no_inbound, !options.no_outbound)?;
         Ok(Self { probes, maps, engine, upkeep, observer, stop_observer, recording })
     }
 
     /// Stops steering, lets what is open end, and sums up.
-    fn end(mut self, cgroup: &Cgroup) {
+    fn end(mut self, cgroup: &Cgroup, hurry: &Hurry) {
         if let Err(error) = self.probes.steer(&self.maps, false, false) {
             tracing::error!(%error, "cannot switch steering off");
         }
         let others = cgroup.processes().len();
-        let cut = self.engine.drain(if others == 0 { GRACE } else { GRACE_WITH_OTHERS });
+        let cut = self.engine.drain(if others == 0 { GRACE } else { GRACE_WITH_OTHERS }, || hurry.is_asked());
         drop(self.upkeep);
         let _ = rustix::io::write(&*self.stop_observer, &1u64.to_ne_bytes());
         let _ = self.observer.join();
@@ -184,6 +188,8 @@ fn observe(
         ids: UlidSource::new(random()),
         stop: Arc::clone(stop),
         foreign: BTreeSet::new(),
+        v6only: BTreeSet::new(),
+        looks: HashMap::new(),
         direct: HashMap::new(),
     };
     observer.sync();

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nodetap_core::exchange::{
     Bytes, Connection, ConnectionSummary, Direction, Event, Outcome, Process, Protocol, Timing, UnixMicros, Via,
@@ -23,6 +23,11 @@ const SYNC: Duration = Duration::from_millis(250);
 /// Connections beside us that are followed at a time; as many as the kernel's map holds.
 const DIRECT: usize = 16_384;
 
+/// After this time a connect of which no packet left is called refused by the kernel.
+const UNBORN: Duration = Duration::from_secs(1);
+/// Looks for the process behind a socket before it is given up: it may have handed the socket on to another group.
+const LOOKS: u32 = 16;
+
 /// Everything that it needs.
 #[derive(Debug)]
 pub(super) struct Observer<S> {
@@ -37,6 +42,10 @@ pub(super) struct Observer<S> {
     pub stop: Arc<OwnedFd>,
     /// Foreign endpoints as the hooks know them.
     pub foreign: BTreeSet<SocketAddr>,
+    /// Endpoints of the target that take no IPv4, as the hooks know them.
+    pub v6only: BTreeSet<SocketAddr>,
+    /// How often the process behind a listening socket was looked for.
+    pub(super) looks: HashMap<u64, u32>,
     /// Open connections beside us.
     pub direct: HashMap<u64, Pending>,
 }
@@ -47,6 +56,8 @@ pub(super) struct Pending {
     connection: Connection,
     why: WhyDirect,
     since_ns: u64,
+    /// Its first packet has left.
+    began: bool,
 }
 
 impl<S: Sink> Observer<S> {
@@ -54,7 +65,7 @@ impl<S: Sink> Observer<S> {
     pub(super) fn sync(&mut self) {
         let all = match listeners() {
             Ok(all) => all,
-            Err(error) => return tracing::warn!(%error, "cannot list listening sockets"),
+            Err(error) => return tracing::debug!(%error, "cannot list listening sockets"),
         };
         let own: HashMap<u64, SocketAddr> = self.maps.listeners().into_iter().collect();
         let (ours, others): (Vec<Listener>, Vec<Listener>) =
@@ -62,18 +73,26 @@ impl<S: Sink> Observer<S> {
         let foreign: BTreeSet<_> =
             others.iter().map(|other| other.address).filter(|address| !address.ip().is_unspecified()).collect();
         for (endpoint, now) in changes(&self.foreign, &foreign) {
-            if let Err(error) = self.maps.set_foreign(endpoint, now) {
-                tracing::debug!(%error, %endpoint, "foreign listener");
+            match self.maps.set_foreign(endpoint, now) {
+                Ok(()) if now => _ = self.foreign.insert(endpoint),
+                Ok(()) => _ = self.foreign.remove(&endpoint),
+                // Tried again at the next look.
+                Err(error) => tracing::debug!(%error, %endpoint, "foreign listener"),
             }
         }
-        self.foreign = foreign;
-        for listener in ours.iter().filter(|listener| listener.v6only) {
-            // It may have been closed since.
-            let _ = self.maps.set_v6only(listener.address);
+        let v6only: BTreeSet<_> =
+            ours.iter().filter(|listener| listener.v6only).map(|listener| listener.address).collect();
+        for (endpoint, now) in changes(&self.v6only, &v6only) {
+            if let Err(error) = self.maps.set_v6only(endpoint, now) {
+                tracing::warn!(%error, %endpoint, "cannot note that a listener takes no IPv4");
+            }
         }
+        self.v6only = v6only;
+        self.looks.retain(|cookie, _| own.contains_key(cookie));
         let unknown: Vec<_> = ours
             .iter()
             .filter(|listener| !self.processes.knows(listener.address))
+            .filter(|listener| *self.looks.entry(listener.cookie).and_modify(|looks| *looks += 1).or_insert(1) <= LOOKS)
             .map(|listener| (listener.address, listener.inode))
             .collect();
         if !unknown.is_empty() {
@@ -83,19 +102,26 @@ impl<S: Sink> Observer<S> {
 
     /// Runs until told to stop, then writes what is still pending.
     pub(super) fn run(mut self) {
+        let mut synced = Instant::now();
         loop {
             let stopping = is_readable(&self.stop);
+            let mut due = synced.elapsed() >= SYNC;
             while let Some(observation) = self.ring.take_one() {
+                due |= matches!(observation.what, Observed::Listen { .. } | Observed::ListenClosed { .. });
                 self.observe(observation);
             }
             self.ring.flush_log();
+            self.write_unborn(if stopping { Duration::ZERO } else { UNBORN });
             if stopping {
                 break;
+            }
+            if due {
+                self.sync();
+                synced = Instant::now();
             }
             if let Err(error) = self.ring.wait(self.stop.as_fd(), SYNC) {
                 return tracing::error!(%error, "cannot wait for the kernel's events");
             }
-            self.sync();
         }
         for (_, pending) in std::mem::take(&mut self.direct) {
             let end = "it was still open, or nothing more was seen of it, when nodetap ended";
@@ -117,20 +143,22 @@ impl<S: Sink> Observer<S> {
                     server: destination,
                     accepted,
                 };
-                let pending = Pending { connection, why, since_ns: time_ns };
-                if why == WhyDirect::NoRoute {
-                    let detail = "the kernel has no route to it; it was not steered".into();
-                    self.write(pending, Some(time_ns), Bytes::default(), Outcome::Refused, detail);
-                } else if self.direct.len() < DIRECT {
+                let pending = Pending { connection, why, since_ns: time_ns, began: false };
+                if self.direct.len() < DIRECT {
                     self.direct.insert(cookie, pending);
                 } else {
                     self.sink.lost("direct_table_full", 1, 0);
                 }
             }
+            Observed::DirectBegan => {
+                if let Some(pending) = self.direct.get_mut(&cookie) {
+                    pending.began = true;
+                }
+            }
             Observed::DirectFailed { retransmits } => {
                 if let Some(pending) = self.direct.remove(&cookie) {
                     let (outcome, how) = match retransmits {
-                        0 => (Outcome::Refused, "the kernel was refused"),
+                        0 => (Outcome::Refused, "the kernel was refused, or the program gave up at once"),
                         _ => (Outcome::Timeout, "the server did not answer the kernel"),
                     };
                     let detail = format!("{how}; {}", reason(pending.why)).into();
@@ -150,6 +178,20 @@ impl<S: Sink> Observer<S> {
                     self.processes.forget(local);
                 }
             }
+        }
+    }
+
+    /// Connects of which not even a packet left: the kernel itself had said no.
+    fn write_unborn(&mut self, age: Duration) {
+        let now = monotonic_ns();
+        let is_unborn =
+            |pending: &Pending| !pending.began && u128::from(now.saturating_sub(pending.since_ns)) >= age.as_nanos();
+        let unborn: Vec<u64> =
+            self.direct.iter().filter(|(_, pending)| is_unborn(pending)).map(|(cookie, _)| *cookie).collect();
+        for pending in unborn.iter().filter_map(|cookie| self.direct.remove(cookie)).collect::<Vec<_>>() {
+            let detail = format!("the kernel refused it at once; {}", reason(pending.why)).into();
+            let since = pending.since_ns;
+            self.write(pending, Some(since), Bytes::default(), Outcome::Refused, detail);
         }
     }
 
@@ -189,6 +231,7 @@ fn reason(why: WhyDirect) -> &'static str {
         WhyDirect::Refused => "not steered: the destination had just refused",
         WhyDirect::NoRoute => "not steered: no route",
         WhyDirect::Scoped => "not steered: link-local, multicast or bound to a device",
+        WhyDirect::Chosen => "not steered: the program chose its own port or marked the socket",
     }
 }
 

@@ -49,7 +49,8 @@ pub fn proxy(options: &Proxy) -> Result<u8, Failure> {
     }
     let engine = Engine::start(listeners, settings, random).map_err(Failure::internal("start the data plane"))?;
     signals.forever().next();
-    let cut = engine.drain(GRACE);
+    // A second signal means now.
+    let cut = engine.drain(GRACE, || signals.pending().next().is_some());
     if let Some(recording) = recording {
         recording.end(&recording::Aftermath { others: 0, cut, counts: None });
     }

@@ -1,12 +1,12 @@
 //! Joins the kernel's hooks and the data plane for one target: what a connection was meant to reach, whom we dial for
 //! it, and what the hooks must know about that dial.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nodetap_core::exchange::{Connection, Direction, Process, Via};
 use nodetap_core::ulid::Ulid;
@@ -23,6 +23,11 @@ pub(super) const REFUSED_HOLD: Duration = Duration::from_secs(10);
 const DIAL_NETWORK: u32 = u32::from_be_bytes([127, 77, 0, 0]);
 /// Connections of the target to itself that are known at a time; what is over gets an identifier of its own.
 const SELF_CALLS: usize = 65_536;
+
+/// A slow server may accept a connection that has ended already, and still wants to know whose it was.
+const ACCEPT_LATER: Duration = Duration::from_secs(5);
+/// Announcements that outlive their connection, at most; the kernel's map holds 65,536 in all.
+const ENDED: usize = 8_192;
 
 /// What a listener of ours is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +47,8 @@ pub(super) struct KernelSteering {
     pub target: String,
     pub processes: Arc<Processes>,
     self_calls: Mutex<HashMap<SocketAddr, SelfCall>>,
+    /// Ended dials to the target, oldest first.
+    ended: Mutex<VecDeque<(SocketAddr, Instant)>>,
     next_dial: AtomicU32,
 }
 
@@ -54,7 +61,15 @@ struct SelfCall {
 
 impl KernelSteering {
     pub(super) fn new(maps: Arc<Maps>, roles: Vec<Role>, target: String, processes: Arc<Processes>) -> Self {
-        Self { maps, roles, target, processes, self_calls: Mutex::default(), next_dial: AtomicU32::new(0) }
+        Self {
+            maps,
+            roles,
+            target,
+            processes,
+            self_calls: Mutex::default(),
+            ended: Mutex::default(),
+            next_dial: AtomicU32::new(0),
+        }
     }
 
     fn outbound(&self, arrival: &Arrival, port: u16) -> Result<Destination, Stray> {
@@ -63,12 +78,10 @@ impl KernelSteering {
         if is_loopback(origin.destination.ip()) && self.roles.iter().any(own) {
             return Err(Stray("loop"));
         }
-        let bound_by_program = !is_loopback(arrival.client.ip());
-        let believed = if bound_by_program { None } else { origin.source };
-        let client = SocketAddr::new(believed.unwrap_or(arrival.client.ip()), arrival.client.port());
+        let client = SocketAddr::new(origin.source.unwrap_or(arrival.client.ip()), arrival.client.port());
         let here = is_loopback(origin.destination.ip()) || origin.source == Some(origin.destination.ip());
-        let source = if bound_by_program {
-            Some(arrival.client.ip())
+        let source = if origin.bound {
+            origin.source
         } else if here && self.maps.is_listening(origin.destination) {
             // The port has to be known before the inbound side sees the connection.
             Some(origin.source.unwrap_or(origin.destination.ip()))
@@ -153,10 +166,9 @@ impl Steering for KernelSteering {
         }
     }
 
-    fn failed(&self, destination: &Destination, error: &io::Error) {
+    fn failed(&self, destination: &Destination) {
         let connection = &destination.connection;
         if connection.direction == Direction::Outbound
-            && error.kind() != io::ErrorKind::ConnectionAborted
             && let Err(error) = self.maps.refuse(connection.server, REFUSED_HOLD)
         {
             tracing::warn!(%error, server = %connection.server, "cannot leave a refusing destination to the kernel");
@@ -164,8 +176,19 @@ impl Steering for KernelSteering {
     }
 
     fn ended(&self, local: SocketAddr) {
-        if self.self_calls().remove(&local).is_none() {
-            self.maps.withdraw(local);
+        if self.self_calls().remove(&local).is_some() {
+            return;
+        }
+        if local.is_ipv6() {
+            // The same port of the one address may be announced again at once.
+            return self.maps.withdraw(local);
+        }
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.push_back((local, Instant::now()));
+        while ended.len() > ENDED || ended.front().is_some_and(|(_, since)| since.elapsed() > ACCEPT_LATER) {
+            if let Some((local, _)) = ended.pop_front() {
+                self.maps.withdraw(local);
+            }
         }
     }
 }

@@ -6,11 +6,11 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nodetap_proxy::engine::Liveness;
 
-use super::ignored::{Ignored, prefixes};
+use super::ignored::IgnoredHosts;
 use crate::netlink::routes::{self, Changes, Prefix, Table};
 use crate::probes::Maps;
 
@@ -35,12 +35,12 @@ impl Upkeep {
     ///
     /// # Errors
     /// When the routes cannot be read, a map does not take them, or a thread cannot be made.
-    pub(super) fn start(maps: &Arc<Maps>, liveness: Liveness, ignored: Vec<Ignored>) -> io::Result<Self> {
+    pub(super) fn start(maps: &Arc<Maps>, liveness: Liveness, ignored: IgnoredHosts) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let changes = Changes::subscribe()?;
-        let mut current = Current { maps: Arc::clone(maps), table: Table::new(), ignored, networks: BTreeSet::new() };
-        current.read_routes()?;
-        current.resolve();
+        let mut routes = Routes { maps: Arc::clone(maps), table: Table::new() };
+        routes.read()?;
+        leave_alone(maps, &BTreeSet::new(), &ignored.prefixes())?;
         maps.beat()?;
         let beat = {
             let (maps, stop) = (Arc::clone(maps), Arc::clone(&stop));
@@ -48,8 +48,13 @@ impl Upkeep {
         };
         let follow = {
             let stop = Arc::clone(&stop);
-            std::thread::Builder::new().name("nodetap-routes".into()).spawn(move || current.follow(&changes, &stop))?
+            std::thread::Builder::new().name("nodetap-routes".into()).spawn(move || routes.follow(&changes, &stop))?
         };
+        if ignored.has_names() {
+            let (maps, stop) = (Arc::clone(maps), Arc::clone(&stop));
+            let names = std::thread::Builder::new().name("nodetap-names".into());
+            names.spawn(move || follow_names(&maps, ignored, &stop))?;
+        }
         Ok(Self { stop, threads: vec![beat, follow] })
     }
 }
@@ -65,59 +70,66 @@ impl Drop for Upkeep {
 }
 
 fn beat(maps: &Maps, liveness: &Liveness, stop: &AtomicBool) {
+    let mut hung = false;
     while !stop.load(Ordering::Relaxed) {
-        if liveness.silence() < HUNG {
-            if let Err(error) = maps.beat() {
-                tracing::error!(%error, "cannot write the heartbeat: the hooks will step aside");
-            }
-        } else {
-            tracing::error!("the data plane hangs: new connections go past it");
+        let now_hung = liveness.silence() >= HUNG;
+        let told = if now_hung { maps.stop_beating() } else { maps.beat() };
+        if let Err(error) = told {
+            tracing::error!(%error, "cannot write the heartbeat: the hooks will step aside");
         }
+        if now_hung && !hung {
+            tracing::error!("the data plane hangs: new connections go past it until it runs again");
+        }
+        hung = now_hung;
         std::thread::park_timeout(BEAT);
     }
 }
 
-/// What the hooks' maps hold.
-struct Current {
+/// Reads the routes, and keeps the hooks' picture of them current.
+struct Routes {
     maps: Arc<Maps>,
     table: Table,
-    ignored: Vec<Ignored>,
-    networks: BTreeSet<Prefix>,
 }
 
-impl Current {
-    fn read_routes(&mut self) -> io::Result<()> {
+impl Routes {
+    fn read(&mut self) -> io::Result<()> {
         let table = routes::read()?;
         self.maps.set_routes(&self.table, &table)?;
         self.table = table;
         Ok(())
     }
 
-    fn resolve(&mut self) {
-        let networks = prefixes(&self.ignored);
-        let gone = self.networks.difference(&networks).map(|prefix| (*prefix, false));
-        let new = networks.difference(&self.networks).map(|prefix| (*prefix, true));
-        for (prefix, ignored) in gone.chain(new) {
-            if let Err(error) = self.maps.ignore(prefix, ignored) {
-                tracing::warn!(%error, ?prefix, "--ignore-host: the kernel's list is full");
-            }
-        }
-        self.networks = networks;
-    }
-
     fn follow(mut self, changes: &Changes, stop: &AtomicBool) {
-        let mut resolved = Instant::now();
-        let has_names = self.ignored.iter().any(|ignored| matches!(ignored, Ignored::Name(_)));
         while !stop.load(Ordering::Relaxed) {
             if changes.wait(STOP_POLL)
-                && let Err(error) = self.read_routes()
+                && let Err(error) = self.read()
             {
                 tracing::warn!(%error, "cannot follow the routes: the hooks go by older ones");
             }
-            if has_names && resolved.elapsed() >= RESOLVE {
-                self.resolve();
-                resolved = Instant::now();
-            }
+        }
+    }
+}
+
+/// Brings the kernel's list of what is left alone from `before` to `after`.
+fn leave_alone(maps: &Maps, before: &BTreeSet<Prefix>, after: &BTreeSet<Prefix>) -> io::Result<()> {
+    let new = after.difference(before).map(|prefix| (*prefix, true));
+    let gone = before.difference(after).map(|prefix| (*prefix, false));
+    new.chain(gone).try_for_each(|(prefix, ignored)| maps.ignore(prefix, ignored))
+}
+
+/// Looks names up again for as long as the process lives: a resolver may take its time, and nobody waits for it.
+fn follow_names(maps: &Maps, mut hosts: IgnoredHosts, stop: &AtomicBool) {
+    let mut known = hosts.prefixes();
+    loop {
+        std::thread::sleep(RESOLVE);
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        hosts.refresh();
+        let now = hosts.prefixes();
+        match leave_alone(maps, &known, &now) {
+            Ok(()) => known = now,
+            Err(error) => tracing::warn!(%error, "--ignore-host: the kernel's list does not take all addresses"),
         }
     }
 }

@@ -45,9 +45,11 @@ pub struct Settings {
     /// Our outbound listeners' ports on 127.0.0.1 and on ::1.
     pub ports4: [u32; SHARDS],
     pub ports6: [u32; SHARDS],
+    /// First and last port that the kernel gives by itself (`ip_local_port_range`).
+    pub ephemeral: [u32; 2],
     pub padding: u32,
 }
-const _: () = assert!(size_of::<Settings>() == 8 + 16 + 2 * SHARDS * 4);
+const _: () = assert!(size_of::<Settings>() == 8 + 24 + 2 * SHARDS * 4);
 
 /// Nanoseconds of CLOCK_MONOTONIC after which a heartbeat is stale and every hook steps aside.
 pub const HEARTBEAT_STALE_NS: u64 = 2_000_000_000;
@@ -61,13 +63,14 @@ pub const COMM: usize = 16;
 pub struct Origin {
     /// The kernel's identifier of the client's socket.
     pub cookie: u64,
-    /// CLOCK_MONOTONIC nanoseconds of connect().
-    pub opened_ns: u64,
     pub destination: Endpoint,
-    /// What getsockname() would have answered without us; zero: leave the kernel's answer.
+    /// What getsockname() would have answered without us; zero: unknown.
     pub source: Address,
+    /// 1: the program bound `source` itself, so that the kernel's answer is right.
+    pub bound: u32,
     pub pid: u32,
     pub comm: [u8; COMM],
+    pub padding: u32,
 }
 const _: () = assert!(size_of::<Origin>() == 72);
 
@@ -91,19 +94,6 @@ pub struct Route {
 }
 const _: () = assert!(size_of::<Route>() == 20);
 
-/// Sockets of the target that listen on one endpoint.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Listening {
-    /// Changed atomically (the kernel's instruction set of 2020 has atomics of 64 bits and of no other size that Rust
-    /// offers).
-    pub sockets: u64,
-    /// 1: bound with IPV6_V6ONLY, so that IPv4 does not reach it (set by user space: no hook can see it).
-    pub v6only: u32,
-    pub padding: u32,
-}
-const _: () = assert!(size_of::<Listening>() == 16);
-
 /// Why a TCP connect of the target was not steered.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +112,8 @@ pub enum Reason {
     Scoped = 6,
     /// A socket of another network namespace.
     OtherNamespace = 7,
+    /// The program chose its own port, or marked the socket for the host's routing: a dial of ours could do neither.
+    Chosen = 8,
 }
 
 impl Reason {
@@ -135,6 +127,7 @@ impl Reason {
             5 => Self::NoRoute,
             6 => Self::Scoped,
             7 => Self::OtherNamespace,
+            8 => Self::Chosen,
             _ => return None,
         })
     }
@@ -154,6 +147,8 @@ pub enum EventKind {
     Listen = 4,
     /// … and stopped.
     ListenClosed = 5,
+    /// The first packet of a connection that is not steered leaves; without it the kernel refused at once.
+    DirectBegan = 6,
 }
 
 impl EventKind {
@@ -165,6 +160,7 @@ impl EventKind {
             3 => Self::DirectClosed,
             4 => Self::Listen,
             5 => Self::ListenClosed,
+            6 => Self::DirectBegan,
             _ => return None,
         })
     }

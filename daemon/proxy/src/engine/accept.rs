@@ -7,15 +7,15 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nodetap_core::exchange::UnixMicros;
 use nodetap_core::ulid::UlidSource;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd};
 use tokio::sync::mpsc;
 
-use super::Shared;
 use super::worker::Job;
+use super::{PULSE, Shared};
 use crate::steering::{Arrival, Stray};
 
 /// Pause after an `accept()` that failed for want of descriptors or memory: the connections wait in the kernel.
@@ -49,7 +49,8 @@ pub(super) fn spawn(
         listener.set_nonblocking(true)?;
     }
     let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-    let mut acceptor = Acceptor { listeners, queues, shared, next: 0, ids, stop: Arc::clone(&stop) };
+    let exhausted = false;
+    let mut acceptor = Acceptor { listeners, queues, shared, next: 0, ids, exhausted, stop: Arc::clone(&stop) };
     let thread = std::thread::Builder::new().name("nodetap-accept".into()).spawn(move || acceptor.run())?;
     Ok(Handle { thread, stop })
 }
@@ -60,12 +61,18 @@ struct Acceptor {
     shared: Arc<Shared>,
     next: usize,
     ids: UlidSource,
+    /// The last accept() failed for want of descriptors or memory.
+    exhausted: bool,
     stop: Arc<OwnedFd>,
 }
 
 impl Acceptor {
     fn run(&mut self) {
         loop {
+            // While nothing can be accepted it gives no sign of life, and connections are no longer sent here.
+            if !self.exhausted {
+                self.shared.pulse(self.queues.len());
+            }
             let ready = match self.wait() {
                 Ok(ready) => ready,
                 Err(error) => return tracing::error!(%error, "cannot wait for connections"),
@@ -83,7 +90,8 @@ impl Acceptor {
     fn wait(&self) -> io::Result<Vec<usize>> {
         let mut fds: Vec<_> = self.listeners.iter().map(|listener| PollFd::new(listener, PollFlags::IN)).collect();
         fds.push(PollFd::new(&*self.stop, PollFlags::IN));
-        match rustix::event::poll(&mut fds, None) {
+        let pulse = Timespec { tv_sec: 0, tv_nsec: i64::from(PULSE.subsec_nanos()) };
+        match rustix::event::poll(&mut fds, Some(&pulse)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -94,10 +102,16 @@ impl Acceptor {
         for _ in 0..ACCEPTS_PER_TURN {
             let Some(listener) = self.listeners.get(index) else { return };
             match accept(listener) {
-                Ok((stream, client)) => self.dispatch(index, stream, client),
+                Ok((stream, client)) => {
+                    self.exhausted = false;
+                    self.dispatch(index, stream, client);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if is_exhausted(&error) => {
-                    tracing::warn!(%error, "cannot accept: connections wait; raise the limit of open files");
+                    if !self.exhausted {
+                        tracing::debug!(%error, "cannot accept: connections wait; raise the limit of open files");
+                    }
+                    self.exhausted = true;
                     std::thread::sleep(EXHAUSTED_PAUSE);
                     return;
                 }
@@ -108,7 +122,7 @@ impl Acceptor {
     }
 
     fn dispatch(&mut self, listener: usize, stream: TcpStream, client: SocketAddr) {
-        let at = unix_micros();
+        let (at, accepted) = (unix_micros(), Instant::now());
         let id = self.ids.next(at);
         let destination = stream
             .local_addr()
@@ -118,7 +132,8 @@ impl Acceptor {
             Ok(destination) => destination,
             Err(Stray(reason)) => {
                 self.shared.strays.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(%client, reason, "a connection without a known destination was reset");
+                // Counted, and said at the end: a warning here would wait for whoever reads stderr.
+                tracing::debug!(%client, reason, "a connection without a known destination was reset");
                 let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
                 return;
             }
@@ -127,7 +142,7 @@ impl Acceptor {
         if let Some(queue) = self.queues.get(self.next % self.queues.len()) {
             self.shared.open.fetch_add(1, Ordering::Relaxed);
             // A full queue makes new connections wait in the kernel, as they would for a busy server.
-            if queue.blocking_send(Job { stream, destination }).is_err() {
+            if queue.blocking_send(Job { stream, destination, accepted }).is_err() {
                 self.shared.open.fetch_sub(1, Ordering::Relaxed);
             }
         }

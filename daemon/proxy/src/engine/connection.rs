@@ -3,13 +3,16 @@
 use std::borrow::Cow;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use nodetap_core::exchange::{Event, Micros, Outcome, UnixMicros};
+use nodetap_core::exchange::{Connection, Event, Micros, Outcome, UnixMicros};
 use nodetap_core::ulid::UlidSource;
 use tokio::net::TcpStream;
 
+use super::Settings;
 use super::worker::{Desk, Job};
 use crate::dial::{self, Dialled};
 use crate::steering::Destination;
@@ -22,23 +25,30 @@ const RESET_GRACE: Duration = Duration::from_secs(5);
 /// How often a connection that holds no exchange is written down while it is open.
 const STILL_OPEN: Duration = Duration::from_secs(3600);
 
-pub(super) async fn serve(desk: &Desk, Job { stream, destination }: Job) {
-    let clock = Clock { start: Instant::now(), unix: destination.connection.accepted };
+pub(super) async fn serve(desk: &Desk, Job { stream, destination, accepted }: Job) {
+    let clock = Clock { start: accepted, unix: destination.connection.accepted };
     let client = match TcpStream::from_std(stream) {
         Ok(client) => client,
         Err(error) => return tracing::error!(%error, "cannot register a connection: it is closed"),
     };
-    let _ = client.set_nodelay(true);
+    dial::prepare(&client);
     let steering = &desk.shared.settings.steering;
-    match dial::dial(&destination, &**steering, &client).await {
+    let dialled = tokio::select! {
+        biased;
+        dialled = dial::dial(&destination, &**steering, &client) => dialled,
+        () = desk.cut() => Err(dial::Error::ClientGone),
+    };
+    match dialled {
         Ok(upstream) => tunnel(desk, &clock, client, upstream, &destination).await,
         Err(error) => {
             // Told before the client is: its next attempt must find the kernel's own answer.
-            steering.failed(&destination, &error);
+            if !matches!(error, dial::Error::ClientGone) {
+                steering.failed(&destination);
+            }
             dial::reset(client);
-            let (outcome, detail) = refusal(&destination, &error);
+            let outcome = refusal(&error);
             Tapped::new(desk, &clock, &destination)
-                .with_tap(|tap, now, ids, out| tap.unreached(outcome, detail, now, ids, out));
+                .with_tap(|tap, now, ids, out| tap.unreached(outcome, sentence(&error), now, ids, out));
         }
     }
 }
@@ -46,35 +56,39 @@ pub(super) async fn serve(desk: &Desk, Job { stream, destination }: Job) {
 async fn tunnel(desk: &Desk, clock: &Clock, mut client: TcpStream, upstream: Dialled, destination: &Destination) {
     let Dialled { stream: mut server, announced } = upstream;
     let mut watch = Tapped::new(desk, clock, destination);
-    let mut cut = desk.shared.cut.subscribe();
     let mut pump = Pump::new();
+    let mut cut = pin!(desk.cut());
+    let mut still_open = pin!(tokio::time::sleep(STILL_OPEN));
     let close = loop {
         tokio::select! {
             biased;
             close = pump.run(&mut client, &mut server, &mut watch, &desk.scratch) => break Some(close),
-            _ = cut.wait_for(|cut| *cut) => break None,
+            () = &mut cut => break None,
             // Cancel-safe: all state of the pump is in `pump`.
-            () = tokio::time::sleep(STILL_OPEN) => {}
+            () = &mut still_open => still_open.as_mut().reset(tokio::time::Instant::now() + STILL_OPEN),
         }
         watch.with_tap(|tap, now, ids, out| tap.still_open(now, ids, out));
     };
-    match close {
-        Some(Close::Orderly) => drop((client, server)),
-        Some(Close::Broken(Side::Client)) => {
-            watch.ended(Side::Client, End::Reset);
-            drop(client);
-            dial::reset_after_sending(server, RESET_GRACE).await;
-        }
-        Some(Close::Broken(Side::Server)) => {
-            watch.ended(Side::Server, End::Reset);
-            drop(server);
-            dial::reset_after_sending(client, RESET_GRACE).await;
-        }
+    let broken = match close {
+        Some(Close::Orderly) => None,
+        Some(Close::Broken(Side::Client)) => Some((Side::Client, client, server)),
+        Some(Close::Broken(Side::Server)) => Some((Side::Server, server, client)),
         // An orderly end would make a cut answer look like a whole one.
         None => {
             watch.ended(Side::Server, End::Cut);
             dial::reset(client);
             dial::reset(server);
+            None
+        }
+    };
+    if let Some((side, broken, other)) = broken {
+        watch.ended(side, End::Reset);
+        drop(broken);
+        tokio::select! {
+            biased;
+            () = dial::reset_after_sending(other, RESET_GRACE) => {}
+            // Dropped with what it has not sent: the daemon ends.
+            () = &mut cut => {}
         }
     }
     watch.finish();
@@ -103,20 +117,22 @@ impl Clock {
 struct Tapped<'a> {
     desk: &'a Desk,
     clock: &'a Clock,
-    /// `None`: nobody wants records, or the tap panicked.
+    connection: &'a Arc<Connection>,
+    /// `None`: nobody wants records.
     tap: Option<Box<Tap>>,
     /// Empty between calls; kept to keep its allocation.
     events: Vec<Event>,
 }
 
 impl<'a> Tapped<'a> {
-    fn new(desk: &'a Desk, clock: &'a Clock, destination: &Destination) -> Self {
-        let settings = &desk.shared.settings;
-        let tap = settings
-            .sink
-            .wants_records()
-            .then(|| Box::new(Tap::new(Arc::clone(&destination.connection), Some(clock.elapsed()), settings.limits)));
-        Self { desk, clock, tap, events: Vec::new() }
+    fn new(desk: &'a Desk, clock: &'a Clock, destination: &'a Destination) -> Self {
+        let Settings { sink, limits, .. } = &desk.shared.settings;
+        let connection = &destination.connection;
+        let tap = sink.wants_records().then(|| {
+            let open = usize::try_from(desk.shared.open.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
+            Box::new(Tap::new(Arc::clone(connection), Some(clock.elapsed()), limits.share(open)))
+        });
+        Self { desk, clock, connection, tap, events: Vec::new() }
     }
 
     fn with_tap(&mut self, f: impl FnOnce(&mut Tap, UnixMicros, &mut UlidSource, &mut Vec<Event>)) {
@@ -125,8 +141,9 @@ impl<'a> Tapped<'a> {
         let ids = &mut *self.desk.ids.borrow_mut();
         let sink = &self.desk.shared.settings.sink;
         if catch_unwind(AssertUnwindSafe(|| f(tap, now, ids, events))).is_err() {
-            self.tap = None;
             sink.lost("tap_panic", 1, 0);
+            // What follows on this connection is still summed up.
+            **tap = Tap::blind(Arc::clone(self.connection), "The tap failed here, which is nodetap's fault.");
         }
         for event in self.events.drain(..) {
             sink.record(event);
@@ -156,13 +173,20 @@ impl Watch for Tapped<'_> {
     }
 }
 
-/// How a connection ended that the destination did not accept.
-fn refusal(destination: &Destination, error: &io::Error) -> (Outcome, Cow<'static, str>) {
-    match error.kind() {
-        io::ErrorKind::ConnectionAborted => {
-            (Outcome::ClientAborted, "The client gave up before the server had answered.".into())
-        }
-        io::ErrorKind::TimedOut => (Outcome::Timeout, format!("{} did not answer: {error}.", destination.dial).into()),
-        _ => (Outcome::Refused, format!("Cannot connect to {}: {error}.", destination.dial).into()),
+/// How a connection ended that never stood.
+fn refusal(error: &dial::Error) -> Outcome {
+    match error {
+        dial::Error::ClientGone => Outcome::ClientAborted,
+        dial::Error::Connect { source, .. } if source.kind() == io::ErrorKind::TimedOut => Outcome::Timeout,
+        dial::Error::Connect { .. } => Outcome::Refused,
+        dial::Error::Ourselves { .. } => Outcome::Passthrough,
     }
+}
+
+fn sentence(error: &dial::Error) -> Cow<'static, str> {
+    let mut text = format!("{error}.");
+    if let Some(first) = text.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    text.into()
 }

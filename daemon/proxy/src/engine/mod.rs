@@ -62,7 +62,7 @@ impl Engine {
         let shared = Arc::new(Shared {
             settings,
             started: Instant::now(),
-            pulses: (0..count).map(|_| AtomicU64::new(0)).collect(),
+            pulses: (0..=count).map(|_| AtomicU64::new(0)).collect(),
             open: AtomicU64::new(0),
             strays: AtomicU64::new(0),
             cut: watch::Sender::new(false),
@@ -96,10 +96,11 @@ impl Engine {
 
     /// Serves what is queued already, waits until all tunnels have ended or `grace` is over, then closes the listeners
     /// and resets the rest. Returns how many were cut. Whatever brings connections here must have been switched off.
-    pub fn drain(mut self, grace: Duration) -> u64 {
+    /// `hurry` ends the wait.
+    pub fn drain(mut self, grace: Duration, mut hurry: impl FnMut() -> bool) -> u64 {
         let start = Instant::now();
         let mut quiet_since = start;
-        while start.elapsed() < grace && quiet_since.elapsed() < DRAIN_QUIET {
+        while start.elapsed() < grace && quiet_since.elapsed() < DRAIN_QUIET && !hurry() {
             std::thread::sleep(DRAIN_POLL);
             if self.open() > 0 {
                 quiet_since = Instant::now();
@@ -142,7 +143,7 @@ pub struct Liveness {
 }
 
 impl Liveness {
-    /// How long ago the slowest worker showed that it runs. A data plane that is stuck must not be given connections.
+    /// How long ago the slowest thread showed that it runs. A data plane that is stuck must not be given connections.
     pub fn silence(&self) -> Duration {
         let now = self.shared.elapsed_ms();
         let oldest = self.shared.pulses.iter().map(|pulse| pulse.load(Ordering::Relaxed)).min().unwrap_or(0);
@@ -150,12 +151,12 @@ impl Liveness {
     }
 }
 
-/// What the threads of one engine share. Counters only; no lock is on a connection's path.
+/// What the threads of one engine share. Counters only: no lock is on the path of a byte.
 #[derive(Debug)]
 struct Shared {
     settings: Settings,
     started: Instant,
-    /// Milliseconds after `started` at which each worker last ran.
+    /// Milliseconds after `started` at which each worker, and last the acceptor, last ran.
     pulses: Vec<AtomicU64>,
     open: AtomicU64,
     strays: AtomicU64,
@@ -165,6 +166,13 @@ struct Shared {
 }
 
 impl Shared {
+    /// The thread with this number runs: a worker, or after the last of them the acceptor.
+    fn pulse(&self, thread: usize) {
+        if let Some(pulse) = self.pulses.get(thread) {
+            pulse.store(self.elapsed_ms(), Ordering::Relaxed);
+        }
+    }
+
     fn elapsed_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }

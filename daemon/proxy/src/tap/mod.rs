@@ -82,6 +82,17 @@ impl Default for Limits {
     }
 }
 
+/// Bytes that the taps of one engine should keep together; what a connection may keep shrinks as there are more of them.
+const SHARED: usize = 64 * 1024 * 1024;
+
+impl Limits {
+    /// The limits of one of `open` connections: at 10,000 of them all taps together keep less than 400 MiB.
+    pub fn share(&self, open: usize) -> Self {
+        let share = SHARED / open.max(1);
+        Self { body: self.body.min(share.max(1024)), waiting: self.waiting.min(share.max(self.head)), ..*self }
+    }
+}
+
 /// Watches one connection. Every input is accepted: no bytes and no order of calls make it panic.
 #[derive(Debug)]
 pub struct Tap {
@@ -148,6 +159,13 @@ impl Tap {
             reset_by: None,
             cut: false,
         }
+    }
+
+    /// A tap that sees nothing, and says in its summary why.
+    pub fn blind(connection: Arc<Connection>, why: &'static str) -> Self {
+        let mut tap = Self::new(connection, None, Limits::default());
+        tap.stage = Stage::Opaque(Verdict::passthrough(Protocol::Tcp, why));
+        tap
     }
 
     /// The upstream connection stood this long after the connection was accepted; to be told before the first byte
