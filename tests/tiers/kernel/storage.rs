@@ -3,10 +3,9 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use nodetap_tests::folder::Folder;
-use nodetap_tests::load::{Load, percentile};
+use nodetap_tests::load::Load;
 use nodetap_tests::peers::Peer;
 use nodetap_tests::process::Process;
 use nodetap_tests::run::{Options, Run};
@@ -52,77 +51,73 @@ fn talkative(options: Options) -> (Run, SocketAddr) {
     (run, address)
 }
 
-/// The 99th percentile of `count` exchanges at two clients; none of them may fail.
-fn p99(address: SocketAddr, count: usize) -> Duration {
+/// At least `count` exchanges at two clients, all of them answered; returns how many there were.
+fn answered(address: SocketAddr, count: usize) -> usize {
     let load = Load::start(2, address);
     load.attempts(count).unwrap();
     let attempts = load.stop().unwrap();
     let failures: Vec<_> = attempts.iter().filter_map(|attempt| attempt.failure.as_ref()).collect();
     assert!(failures.is_empty(), "{failures:?}");
-    percentile(&attempts, 0.99)
+    attempts.len()
 }
 
-/// Compares in turns, so that what else the machine does meets both; the best ratio of several tries counts, because the
-/// question is whether the recorder's trouble must cost something.
-fn as_fast(undisturbed: SocketAddr, disturbed: SocketAddr) {
-    let ratios: Vec<f64> = (0..5)
-        .map(|_| (p99(undisturbed, 300), p99(disturbed, 300)))
-        .map(|(one, other)| other.as_secs_f64() / one.as_secs_f64())
-        .collect();
-    assert!(ratios.iter().any(|ratio| *ratio <= 1.2), "{ratios:?}");
+/// How many records `nodetap ls --losses` says were lost.
+fn lost(folder: &Path) -> u64 {
+    let losses = records::losses(folder).unwrap();
+    losses.iter().map(|loss| loss["exchanges"].as_u64().unwrap_or(0)).sum()
 }
 
 #[test]
 fn a_full_disk_costs_records_that_are_counted_and_no_traffic() {
-    let _machine = machine::alone();
+    let _machine = machine::shared();
     let folder = Folder::new().unwrap();
     let disk = SmallDisk::new(&folder);
-    let (mut plain, undisturbed) = talkative(Options::default());
-    let (mut full, disturbed) = talkative(Options::default().out(&disk.0.join("out")));
-    p99(disturbed, 500);
-    as_fast(undisturbed, disturbed);
-    plain.stop().unwrap();
-    let finished = full.stop().unwrap();
-    let losses = records::losses(&disk.0.join("out")).unwrap();
-    let lost: u64 = losses.iter().map(|loss| loss["exchanges"].as_u64().unwrap_or(0)).sum();
-    assert!(lost > 0, "{losses:?}");
-    assert!(finished.err.contains(&lost.to_string()), "{lost} were lost, and the end says: {}", finished.err);
-    // Whatever is whole on the disk can be read.
-    records::records(&disk.0.join("out")).unwrap();
+    let out = disk.0.join("out");
+    let (mut run, address) = talkative(Options::default().out(&out));
+    let asked = answered(address, 1000);
+    let finished = run.stop().unwrap();
+    let lost = lost(&out);
+    assert!(lost > 0, "{}", finished.err);
+    assert!(
+        finished.err.contains(&format!("lost {lost} records")),
+        "{lost} were lost, and the end says: {}",
+        finished.err
+    );
+    // Whatever is whole on the disk can be read, and nothing is missing that was not counted.
+    let kept = records::exchanges(&out).unwrap().len();
+    assert!(kept as u64 + lost >= asked as u64, "{asked} asked, {kept} kept, {lost} counted as lost");
 }
 
 #[test]
-fn a_reader_that_does_not_read_costs_lines_that_are_counted_and_no_traffic() {
-    let _machine = machine::alone();
+fn a_reader_that_does_not_read_costs_lines_that_are_counted_and_neither_traffic_nor_records() {
+    let _machine = machine::shared();
     let folder = Folder::new().unwrap();
     let fifo = folder.join("lines");
     assert!(program("mkfifo", &[fifo.to_str().unwrap()]).status().unwrap().success());
     // Open for both, so that neither open waits; it is never read.
     let reader = std::fs::OpenOptions::new().read(true).write(true).open(&fifo).unwrap();
-    let (mut plain, undisturbed) = talkative(Options::default());
-    let (mut blocked, disturbed) = talkative(Options::default().option("--json").option(fifo.to_str().unwrap()));
-    p99(disturbed, 500);
-    as_fast(undisturbed, disturbed);
-    plain.stop().unwrap();
-    let finished = blocked.stop().unwrap();
+    let (mut run, address) = talkative(Options::default().option("--json").option(fifo.to_str().unwrap()));
+    let asked = answered(address, 2000);
+    let finished = run.stop().unwrap();
     drop(reader);
-    assert!(finished.err.contains("lost"), "{}", finished.err);
+    assert!(finished.err.contains("lines were lost"), "{}", finished.err);
+    let kept = run.exchanges().unwrap().len();
+    assert!(kept >= asked, "{asked} asked, {kept} kept");
 }
 
 #[test]
 fn a_store_at_its_limit_gives_up_its_oldest_segment_and_counts_it() {
     let _machine = machine::shared();
     let (mut run, address) = talkative(Options::default().option("--max-store").option("1MiB"));
-    p99(address, 1000);
+    let asked = answered(address, 1000);
     run.stop().unwrap();
     let sizes = nodetap_tests::folder::files(run.out()).unwrap();
     let bytes: u64 = sizes.iter().map(|file| file.metadata().unwrap().len()).sum();
     assert!(bytes <= 2 << 20, "{bytes} bytes in {sizes:?}");
     let kept = run.exchanges().unwrap().len();
-    let lost: u64 =
-        records::losses(run.out()).unwrap().iter().map(|loss| loss["exchanges"].as_u64().unwrap_or(0)).sum();
+    let lost = lost(run.out());
     assert!(lost > 0 && kept > 0, "{kept} kept, {lost} counted as lost");
-    assert!(kept as u64 + lost >= 1000, "{kept} kept, {lost} counted as lost");
+    assert!(kept as u64 + lost >= asked as u64, "{asked} asked, {kept} kept, {lost} counted as lost");
 }
 
 #[test]

@@ -1,32 +1,49 @@
-//! `cargo xtask bench`: nodetap beside its peers on one machine in one run. The paths take turns in every round, so that
-//! what else the machine does meets all of them; what is told are medians over the rounds, and ratios of those.
+//! `cargo xtask bench`: nodetap beside its peers on one machine in one run. The paths take turns in every round, forwards
+//! in one and backwards in the next, so that what else the machine does meets all of them; what is told are medians over
+//! the rounds, ratios of those, and which bars they meet.
 
+mod bars;
+mod kind;
+mod lanes;
+mod losses;
 mod measure;
+mod middle;
 mod paths;
 mod report;
+mod wrk;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail, ensure};
 
 use crate::setup::Job;
 use crate::started::Folder;
-use crate::{demo, packages, setup};
+use crate::{demo, packages, process, setup};
 
-pub(crate) use paths::Kind;
+use kind::Kind;
+use lanes::Programs;
+use measure::Figures;
+use paths::{Path, Site};
+use report::Row;
 
 /// What is asked of a bench.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
-    /// Two short rounds: to see that everything works, not to quote
+    /// Two short rounds and a small download: to see that everything works, not to quote
     #[arg(long)]
     quick: bool,
     /// Write the figures there as well
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Measure only paths whose name contains this
-    #[arg(long, value_name = "NAME")]
-    only: Option<String>,
+    /// Measure only rows whose name contains this; may be repeated. A ratio needs the rows that it compares
+    #[arg(long, value_name = "ROW")]
+    only: Vec<String>,
+    /// How often each row is measured [default: 5]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: Option<u32>,
+    /// Seconds of load for each figure [default: 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    seconds: Option<u32>,
 }
 
 /// How much is measured.
@@ -39,39 +56,78 @@ struct Extent {
     mebibytes: u64,
 }
 
+impl Options {
+    fn extent(&self) -> Extent {
+        let (rounds, seconds, mebibytes) = if self.quick { (2, 1, 128) } else { (5, 3, 1024) };
+        Extent { rounds: self.rounds.unwrap_or(rounds), seconds: self.seconds.unwrap_or(seconds), mebibytes }
+    }
+
+    fn kinds(&self) -> Result<Vec<Kind>> {
+        let wanted = |kind: &Kind| self.only.is_empty() || self.only.iter().any(|part| kind.name().contains(part));
+        let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(wanted).collect();
+        if kinds.is_empty() {
+            bail!("no row has such a name; there are: {}", Kind::ALL.map(Kind::name).join(" · "));
+        }
+        ensure!(
+            process::is_root() || !kinds.iter().any(|kind| kind.is_run()),
+            "`nodetap run` needs root here: start the bench as root, or name other rows with --only"
+        );
+        Ok(kinds)
+    }
+}
+
 /// Measures and reports.
 ///
 /// # Errors
-/// When a peer cannot be installed or started, or a measurement fails.
+/// When a peer cannot be installed or started, a measurement fails, or a row was not what its name says.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    let (kinds, extent) = (options.kinds()?, options.extent());
     setup::run(Job::Bench)?;
-    let nodetap = demo::release_build()?;
-    let extent = if options.quick {
-        Extent { rounds: 2, seconds: 1, mebibytes: 128 }
-    } else {
-        Extent { rounds: 5, seconds: 3, mebibytes: 1024 }
-    };
+    let programs = Programs { nodetap: binary()?, mitmdump: packages::mitmdump()? };
     let folder = Folder::new("bench")?;
-    let site = paths::Site::start(&folder.0, extent.mebibytes)?;
+    let site = Site::start(&folder.0, extent.mebibytes)?;
     let mut measured = Vec::new();
-    for kind in Kind::ALL.into_iter().filter(|kind| options.only.as_ref().is_none_or(|part| kind.name().contains(part)))
-    {
-        let path = paths::Path::start(kind, &site, &nodetap, &packages::mitmdump()?, &folder.0)?;
-        measured.push((path, Vec::new()));
+    for kind in kinds {
+        measured.push((Path::start(kind, &site, &programs, &folder.0)?, Vec::new()));
     }
     for round in 1..=extent.rounds {
-        for (path, figures) in &mut measured {
-            eprintln!("round {round} of {}: {}", extent.rounds, path.kind.name());
-            // mitmproxy keeps a whole body in memory: once is enough to see how long that takes.
-            let download = path.kind != Kind::Mitmdump || round == 1;
-            figures.push(measure::figures(path, extent, download)?);
-        }
+        measure_round(&mut measured, round, extent)?;
+        measured.reverse();
     }
-    let results: Vec<report::Row> =
-        measured.iter().map(|(path, figures)| report::Row::new(path.kind, figures)).collect();
-    print!("{}", report::table(&results));
+    measured.sort_by_key(|(path, _)| path.kind);
+    let mut rows = Vec::new();
+    for (path, figures) in &mut measured {
+        rows.push(Row::new(path.kind, figures, path.end()?));
+    }
+    print!("{}", report::table(&rows));
     if let Some(file) = &options.json {
-        std::fs::write(file, format!("{:#}\n", report::json(&results, extent.rounds, extent.seconds)))?;
+        std::fs::write(file, format!("{:#}\n", report::json(&rows, extent.rounds, extent.seconds)))?;
+    }
+    // Only now: the other rows are right all the same.
+    let calm: Vec<&str> = rows.iter().filter(|row| row.was_spared()).map(|row| row.kind.name()).collect();
+    ensure!(calm.is_empty(), "nothing was lost, so nothing was in the recorder's way: {}", calm.join(" · "));
+    Ok(())
+}
+
+fn measure_round(measured: &mut [(Path, Vec<Figures>)], round: u32, extent: Extent) -> Result<()> {
+    for (path, figures) in measured {
+        eprintln!("round {round} of {}: {}", extent.rounds, path.kind.name());
+        // mitmproxy keeps a whole body in memory: once, at the end, is enough to see how long that takes.
+        let download = path.kind != Kind::Mitmdump || round == extent.rounds;
+        figures.push(measure::figures(path, extent.seconds, download)?);
     }
     Ok(())
+}
+
+/// The nodetap to measure: the one that `NODETAP_BIN` names, else this checkout's, built as users get it.
+fn binary() -> Result<PathBuf> {
+    match std::env::var_os("NODETAP_BIN").filter(|file| !file.is_empty()) {
+        Some(file) => {
+            let file = PathBuf::from(file);
+            ensure!(file.is_file(), "NODETAP_BIN names {}, which is no file", file.display());
+            eprintln!("measuring {}", file.display());
+            Ok(file)
+        }
+        None => demo::release_build(),
+    }
 }

@@ -1,56 +1,25 @@
-//! The paths from a client to the server that are compared. Everything that serves or forwards has one worker.
+//! The paths from a client to the server that are compared: started, used by clients, ended. It knows no command line of
+//! what stands in the middle.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
-use std::path::Path as FilePath;
-use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path as FilePath, PathBuf};
+use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
+use super::kind::Kind;
+use super::lanes::{Parts, Programs, serving};
+use super::losses::Losses;
+use crate::process;
 use crate::started::{self, Started};
 
-/// What stands between client and server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Direct,
-    Nginx,
-    Mitmdump,
-    Proxy,
-    ProxyRecording,
-    RunInbound,
-    RunOutbound,
-}
-
-impl Kind {
-    pub(crate) const ALL: [Kind; 7] = [
-        Kind::Direct,
-        Kind::Nginx,
-        Kind::Mitmdump,
-        Kind::Proxy,
-        Kind::ProxyRecording,
-        Kind::RunInbound,
-        Kind::RunOutbound,
-    ];
-
-    /// As it stands in the table.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Kind::Direct => "direct",
-            Kind::Nginx => "nginx proxy_pass",
-            Kind::Mitmdump => "mitmdump -w",
-            Kind::Proxy => "nodetap proxy, no records",
-            Kind::ProxyRecording => "nodetap proxy, recording",
-            Kind::RunInbound => "nodetap run, inbound",
-            Kind::RunOutbound => "nodetap run, outbound",
-        }
-    }
-}
-
-/// The server at the end of all paths, but for the one that `nodetap run` starts itself: an nginx with two files.
+/// The server at the end of all paths, but for those that `nodetap run` starts itself: an nginx with two files.
 #[derive(Debug)]
 pub(crate) struct Site {
     _server: Started,
-    port: u16,
+    address: String,
     root: String,
 }
 
@@ -63,10 +32,10 @@ impl Site {
         // A file with a hole: what is read is zeros, and no disk is asked.
         File::create(root.join("large"))?.set_len(mebibytes << 20)?;
         let root = root.display().to_string();
-        let port = started::free_port()?;
-        let server = Started::new(&mut started::nginx(folder, "server", &serving(port, &root))?)?;
-        started::listening(&format!("127.0.0.1:{port}"))?;
-        Ok(Self { _server: server, port, root })
+        let address = format!("127.0.0.1:{}", started::free_port()?);
+        let server = Started::new(&mut started::nginx(folder, "server", &serving(&address, &root))?)?;
+        started::listening(&address)?;
+        Ok(Self { _server: server, address, root })
     }
 }
 
@@ -76,10 +45,11 @@ pub(crate) struct Path {
     pub(crate) kind: Kind,
     /// `http://HOST:PORT`.
     pub(crate) base: String,
-    /// What stands in the middle; nothing on the direct path.
-    middle: Option<Started>,
     /// A shell under `nodetap run`, through which clients are started there.
     shell: Option<Shell>,
+    /// What stands in the middle; nothing on the direct path.
+    middle: Option<Started>,
+    errors: Errors,
 }
 
 #[derive(Debug)]
@@ -88,64 +58,60 @@ struct Shell {
     answers: BufReader<ChildStdout>,
 }
 
+/// Where the middle's standard error goes.
+#[derive(Debug)]
+enum Errors {
+    File(PathBuf),
+    /// A pipe that nobody reads before the end, as the FIFO with the lines.
+    Unread {
+        pipe: Option<ChildStderr>,
+        _fifo: File,
+    },
+}
+
 impl Path {
-    pub(crate) fn start(
-        kind: Kind,
-        site: &Site,
-        nodetap: &FilePath,
-        mitmdump: &FilePath,
-        folder: &FilePath,
-    ) -> Result<Self> {
-        let upstream = format!("127.0.0.1:{}", site.port);
-        let port = started::free_port()?;
-        let own = format!("127.0.0.1:{port}");
-        let out = folder.join(format!("{kind:?}"));
-        let mut path = Self { kind, base: format!("http://{own}"), middle: None, shell: None };
-        match kind {
-            Kind::Direct => path.base = format!("http://{upstream}"),
-            Kind::Nginx => {
-                let servers = format!(
-                    "upstream site {{ server {upstream}; keepalive 64; keepalive_requests 1000000000; }}\n\
-                     server {{ listen {own}; location / {{ proxy_pass http://site; proxy_http_version 1.1;\n\
-                     proxy_set_header Connection \"\"; proxy_max_temp_file_size 0; }} }}"
-                );
-                path.middle = Some(Started::new(&mut started::nginx(folder, "proxy", &servers)?)?);
-            }
-            Kind::Mitmdump => {
-                let mut command = Command::new(mitmdump);
-                command.args(["-q", "--mode", &format!("reverse:http://{upstream}"), "--listen-host", "127.0.0.1"]);
-                command.args(["--listen-port", &port.to_string(), "-w"]).arg(&out);
-                path.middle = Some(quiet(&mut command)?);
-            }
-            Kind::Proxy | Kind::ProxyRecording => {
-                let mut command = Command::new(nodetap);
-                command.args(["proxy", "--workers", "1", "--quiet", "--reverse", &format!("{own}={upstream}")]);
-                command.arg("--out").arg(&out);
-                if kind == Kind::Proxy {
-                    command.arg("--no-record");
-                }
-                path.middle = Some(quiet(&mut command)?);
-            }
-            Kind::RunInbound => {
-                let server = started::nginx(folder, "under-run", &serving(port, &site.root))?;
-                let mut command = run(nodetap, &out);
-                command.arg(server.get_program()).args(server.get_args());
-                path.middle = Some(quiet(&mut command)?);
-            }
-            Kind::RunOutbound => {
-                path.base = format!("http://{upstream}");
-                let mut command = run(nodetap, &out);
-                command.arg("sh").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-                let mut started = Started::new(&mut command)?;
-                path.shell = Some(Shell {
-                    commands: started.child.stdin.take().context("no standard input")?,
-                    answers: BufReader::new(started.child.stdout.take().context("no standard output")?),
-                });
-                path.middle = Some(started);
+    pub(crate) fn start(kind: Kind, site: &Site, programs: &Programs, folder: &FilePath) -> Result<Self> {
+        let own = format!("127.0.0.1:{}", started::free_port()?);
+        let parts = Parts { programs, folder, own: &own, upstream: &site.address, root: &site.root };
+        let called = if matches!(kind, Kind::Direct | Kind::RunOutbound) { &site.address } else { &own };
+        let errors = folder.join(format!("{kind:?}.err"));
+        let mut path = Self {
+            kind,
+            base: format!("http://{called}"),
+            shell: None,
+            middle: None,
+            errors: Errors::File(errors.clone()),
+        };
+        if let Some(mut command) = parts.command(kind)? {
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(errors)?);
+            match kind {
+                Kind::RunOutbound => path.start_with_shell(&mut command)?,
+                Kind::RunUnread => path.start_unread(&mut command, &parts.fifo())?,
+                _ => path.middle = Some(Started::new(&mut command)?),
             }
         }
-        started::listening(path.base.trim_start_matches("http://"))?;
+        started::listening(called).with_context(|| format!("{} did not come up", kind.name()))?;
         Ok(path)
+    }
+
+    fn start_with_shell(&mut self, command: &mut Command) -> Result<()> {
+        let mut started = Started::new(command.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
+        self.shell = Some(Shell {
+            commands: started.child.stdin.take().context("no standard input")?,
+            answers: BufReader::new(started.child.stdout.take().context("no standard output")?),
+        });
+        self.middle = Some(started);
+        Ok(())
+    }
+
+    fn start_unread(&mut self, command: &mut Command, fifo: &FilePath) -> Result<()> {
+        process::output(Command::new("mkfifo").arg(fifo))?;
+        // Open for both, so that no open waits.
+        let fifo = File::options().read(true).write(true).open(fifo)?;
+        let mut started = Started::new(command.stderr(Stdio::piped()))?;
+        self.errors = Errors::Unread { pipe: started.child.stderr.take(), _fifo: fifo };
+        self.middle = Some(started);
+        Ok(())
     }
 
     /// The process in the middle.
@@ -154,12 +120,12 @@ impl Path {
     }
 
     /// Runs a client on this path, and returns what it printed. Its arguments hold no blank.
-    pub(crate) fn client(&mut self, program: &str, arguments: &[&str]) -> Result<String> {
+    pub(crate) fn client(&mut self, program: &str, arguments: &[String]) -> Result<String> {
         const END: &str = "END-OF-CLIENT";
         let Some(shell) = &mut self.shell else {
-            return crate::process::output(Command::new(program).args(arguments));
+            return process::output(Command::new(program).args(arguments));
         };
-        writeln!(shell.commands, "{program} {} < /dev/null; echo; echo {END}", arguments.join(" "))?;
+        writeln!(shell.commands, "{program} {} < /dev/null 2>&1; echo; echo {END}", arguments.join(" "))?;
         shell.commands.flush()?;
         let mut text = String::new();
         let mut line = String::new();
@@ -172,25 +138,35 @@ impl Path {
         }
         bail!("the shell under nodetap has ended: {text}")
     }
+
+    /// Ends the middle, and returns what it says was lost.
+    pub(crate) fn end(&mut self) -> Result<Losses> {
+        // The end of its input ends the shell, and with it the run.
+        self.shell = None;
+        let reading = match &mut self.errors {
+            Errors::Unread { pipe, .. } => pipe.take().map(|mut pipe| {
+                thread::spawn(move || {
+                    let mut bytes = Vec::new();
+                    pipe.read_to_end(&mut bytes).map(|_| bytes)
+                })
+            }),
+            Errors::File(_) => None,
+        };
+        if let Some(middle) = &mut self.middle {
+            middle.stop()?;
+        }
+        let said = match (&self.errors, reading) {
+            (_, Some(reading)) => reading.join().map_err(|_| anyhow!("the reader of a pipe panicked"))??,
+            (Errors::File(file), None) if self.middle.is_some() => std::fs::read(file)?,
+            _ => Vec::new(),
+        };
+        Ok(Losses::said(&String::from_utf8_lossy(&said)))
+    }
 }
 
 impl Drop for Path {
     fn drop(&mut self) {
-        // The end of its input ends the shell, and with it the run.
-        self.shell = None;
+        // Without this the middle would wait for its shell, or for a reader of what it still has to say.
+        drop(self.end());
     }
-}
-
-fn run(nodetap: &FilePath, out: &FilePath) -> Command {
-    let mut command = Command::new(nodetap);
-    command.args(["run", "--workers", "1", "--quiet", "--out"]).arg(out).arg("--");
-    command
-}
-
-fn quiet(command: &mut Command) -> Result<Started> {
-    Started::new(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()))
-}
-
-fn serving(port: u16, root: &str) -> String {
-    format!("server {{ listen 127.0.0.1:{port}; root {root}; }}")
 }
