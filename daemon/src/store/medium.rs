@@ -3,8 +3,11 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, chown, fchown};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, chown, fchown};
 use std::path::Path;
+
+/// How often a file is made anew that another run took for one of a dead writer.
+const ATTEMPTS: u32 = 16;
 
 /// User and group id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,13 +70,17 @@ impl Disk {
 
 impl Medium for Disk {
     fn create(&mut self, path: &Path) -> io::Result<Box<dyn Sink>> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
-        // Readers hold a shared lock for an instant to see whether we live, hence no `try_lock`.
-        file.lock()?;
-        if let Some(owner) = self.owner {
-            fchown(&file, Some(owner.uid), Some(owner.gid))?;
+        for _ in 0..ATTEMPTS {
+            let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+            if !lock(&file)? {
+                continue;
+            }
+            if let Some(owner) = self.owner {
+                fchown(&file, Some(owner.uid), Some(owner.gid))?;
+            }
+            return Ok(Box::new(file));
         }
-        Ok(Box::new(file))
+        Err(io::Error::other("another run removes it again and again"))
     }
 
     fn remove(&mut self, path: &Path) -> io::Result<()> {
@@ -85,6 +92,13 @@ impl Medium for Disk {
     }
 }
 
+/// Locks a file that was just made: `false` when another run, which found it before it was locked, has removed it. A
+/// reader that found it holds a shared lock as long as it scans it, hence no `try_lock`: there is nothing in it yet.
+fn lock(file: &File) -> io::Result<bool> {
+    file.lock()?;
+    Ok(file.metadata()?.nlink() > 0)
+}
+
 impl Sink for File {
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         FileExt::write_at(self, bytes, offset)
@@ -92,5 +106,20 @@ impl Sink for File {
 
     fn cut(&mut self, length: u64) -> io::Result<()> {
         self.set_len(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_removed_before_it_could_be_locked_is_not_taken_for_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.open");
+        let ours = File::create_new(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(!lock(&ours).unwrap());
+        assert!(lock(&File::create_new(&path).unwrap()).unwrap());
     }
 }
