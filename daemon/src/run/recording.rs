@@ -17,7 +17,7 @@ use super::options;
 use crate::child::Identity;
 use crate::commands::export;
 use crate::probes::Counts;
-use crate::store::{self, Observer, Owner, Recorder, folder};
+use crate::store::{self, Observer, Owner, Recorder, create_private, folder};
 
 /// What the data plane writes to.
 #[derive(Debug, Clone)]
@@ -73,11 +73,11 @@ impl Recording {
         if !options.quiet {
             observers.push(Box::new(lines(stderr_style())));
         }
+        let owner = identity.map(|identity| Owner { uid: identity.uid, gid: identity.gid });
         if let Some(path) = &options.json {
-            let file = File::create(path).map_err(|source| Failure::Output { path: path.clone(), source })?;
+            let file = create_private(path, owner).map_err(|source| Failure::Output { path: path.clone(), source })?;
             observers.push(Box::new(JsonLines(BufWriter::new(file))));
         }
-        let owner = identity.map(|identity| Owner { uid: identity.uid, gid: identity.gid });
         let settings = store::Settings {
             max_store: options.max_store,
             owner,

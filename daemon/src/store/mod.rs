@@ -19,7 +19,7 @@ mod recover;
 mod tests;
 mod writer;
 
-pub use medium::{Disk, Medium, Owner, Sink};
+pub use medium::{Disk, Medium, Owner, Sink, create_private};
 pub use recorder::{Observer, Recorder, Recording, Settings, Totals};
 
 /// Extension of a segment that is being written.
