@@ -15,7 +15,7 @@ use nodetap_proxy::tap::Limits;
 use super::Failure;
 use super::options;
 use crate::child::Identity;
-use crate::commands::export;
+use crate::commands::{export, output};
 use crate::probes::Counts;
 use crate::store::{self, Observer, Owner, Recorder, create_private, folder};
 
@@ -71,7 +71,7 @@ impl Recording {
         };
         let mut observers: Vec<Box<dyn Observer>> = Vec::new();
         if !options.quiet {
-            observers.push(Box::new(lines(stderr_style())));
+            observers.push(Box::new(lines(output::style(io::stderr().is_terminal()))));
         }
         let owner = identity.map(|identity| Owner { uid: identity.uid, gid: identity.gid });
         if let Some(path) = &options.json {
@@ -158,12 +158,6 @@ fn summary(totals: &store::Totals, folder: &Path) -> String {
 
 fn lost(loss: &Loss) -> String {
     format!("lost {} records ({} bytes): {}; `nodetap ls --losses` says when", loss.exchanges, loss.bytes, loss.reason)
-}
-
-fn stderr_style() -> Style {
-    // https://no-color.org: any value but the empty one.
-    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    if io::stderr().is_terminal() && !refused { Style::Ansi } else { Style::Plain }
 }
 
 fn lines(style: Style) -> impl Observer {
