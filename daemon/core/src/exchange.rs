@@ -158,7 +158,8 @@ pub struct Exchange {
     pub detail: Option<Cow<'static, str>>,
     /// Which redaction rules changed it ("request.header.cookie"); filled in by [`crate::redact`].
     pub redacted: Vec<Cow<'static, str>>,
-    /// What was given up of this record, and why ("response.body: memory budget").
+    /// What was given up of this record, and why, filled in by the tap: so far only interim heads that are beyond its
+    /// limit ("interim: beyond the limit of one head"). A body that is cut at its cap says so by `Body::size`.
     pub dropped: Vec<Cow<'static, str>>,
 }
 

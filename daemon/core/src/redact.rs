@@ -48,7 +48,7 @@ pub fn redact(event: &mut Event) {
 fn redact_exchange(exchange: &mut Exchange) {
     let rules = &mut exchange.redacted;
     redact_message(&mut exchange.request, rules, |secret| secret.request_header, |secret| secret.request_trailer);
-    redact_bytes(&mut exchange.interim, rules, |secret| secret.interim_header);
+    redact_bytes(&mut exchange.interim, Section::Head, rules, |secret| secret.interim_header);
     if let Some(response) = &mut exchange.response {
         redact_message(response, rules, |secret| secret.response_header, |secret| secret.response_trailer);
     }
@@ -56,16 +56,23 @@ fn redact_exchange(exchange: &mut Exchange) {
 
 type RuleOf = fn(&Secret) -> &'static str;
 
-fn redact_message(message: &mut Message, rules: &mut Vec<Cow<'static, str>>, header: RuleOf, trailer: RuleOf) {
-    redact_bytes(&mut message.head, rules, header);
-    redact_bytes(&mut message.trailers, rules, trailer);
+/// Which part of a message: only a head begins with a start line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Section {
+    Head,
+    Trailers,
 }
 
-fn redact_bytes(bytes: &mut Vec<u8>, rules: &mut Vec<Cow<'static, str>>, rule: RuleOf) {
+fn redact_message(message: &mut Message, rules: &mut Vec<Cow<'static, str>>, header: RuleOf, trailer: RuleOf) {
+    redact_bytes(&mut message.head, Section::Head, rules, header);
+    redact_bytes(&mut message.trailers, Section::Trailers, rules, trailer);
+}
+
+fn redact_bytes(bytes: &mut Vec<u8>, section: Section, rules: &mut Vec<Cow<'static, str>>, rule: RuleOf) {
     let mut clean: Option<Vec<u8>> = None;
     let mut copied = 0;
     let mut at = 0;
-    while let Some(found) = next_secret(bytes, at) {
+    while let Some(found) = next_secret(bytes, section, at) {
         let clean = clean.get_or_insert_with(|| Vec::with_capacity(bytes.len()));
         clean.extend_from_slice(slice(bytes, copied, found.value_start));
         clean.extend_from_slice(b" ");
@@ -92,10 +99,10 @@ struct Found {
 
 /// The first secret field at or after `from`. A line begins where `bytes` do and after every LF *and* every CR: some
 /// receivers take a bare CR for a line end. A value, in contrast, ends only at LF: some do not.
-fn next_secret(bytes: &[u8], from: usize) -> Option<Found> {
+fn next_secret(bytes: &[u8], section: Section, from: usize) -> Option<Found> {
     let mut start = from;
     loop {
-        if let Some((secret, value_start)) = secret_line(slice(bytes, start, bytes.len()), start == 0) {
+        if let Some((secret, value_start)) = secret_line(slice(bytes, start, bytes.len()), section == Section::Head && start == 0) {
             let value_start = start + value_start;
             return Some(Found { secret, value_start, value_end: value_end(bytes, value_start) });
         }
@@ -104,9 +111,9 @@ fn next_secret(bytes: &[u8], from: usize) -> Option<Found> {
 }
 
 /// Whether the line that `rest` begins with carries a secret, and where in it the value begins. What stands around
-/// the name (whitespace, control bytes, stray colons) does not matter, nor does the colon, save in a first line: that
-/// one may be a start line whose method is called `COOKIE`.
-fn secret_line(rest: &[u8], first: bool) -> Option<(&'static Secret, usize)> {
+/// the name (whitespace, control bytes, stray colons) does not matter, nor does the colon, save in a start line: its
+/// method may be called `COOKIE`.
+fn secret_line(rest: &[u8], start_line: bool) -> Option<(&'static Secret, usize)> {
     // The longest name decides how far is looked: nothing secret begins deeper in a line than after this much noise.
     let noise = rest.iter().take_while(|byte| !is_token(**byte) && !matches!(byte, b'\n' | b'\r')).count();
     let rest_of_line = slice(rest, noise, rest.len());
@@ -122,7 +129,7 @@ fn secret_line(rest: &[u8], first: bool) -> Option<(&'static Secret, usize)> {
     let gap = after.iter().take_while(|byte| !matches!(byte, b'\n' | b'\r' | b':') && !is_token(**byte)).count();
     match after.get(gap) {
         Some(b':') => Some((secret, name_end + gap + 1)),
-        _ if first => None,
+        _ if start_line => None,
         _ => Some((secret, name_end)),
     }
 }
@@ -159,7 +166,7 @@ mod tests {
 
     fn redacted(head: &[u8]) -> (Vec<u8>, Vec<String>) {
         let (mut bytes, mut rules) = (head.to_vec(), Vec::new());
-        redact_bytes(&mut bytes, &mut rules, |secret| secret.request_header);
+        redact_bytes(&mut bytes, Section::Head, &mut rules, |secret| secret.request_header);
         (bytes, rules.into_iter().map(Cow::into_owned).collect())
     }
 
@@ -226,6 +233,19 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_first_line_of_trailers_is_a_field_with_or_without_its_colon() {
+        let message =
+            |trailers: &[u8]| Message { trailers: trailers.to_vec(), ..crate::samples::message("GET / HTTP/1.1", "") };
+        let mut exchange = crate::samples::exchange();
+        exchange.request = message(b"Cookie S3CRET\r\n");
+        exchange.response = Some(message(b"Set-Cookie=S3CRET\r\nX: y\r\n"));
+        redact_exchange(&mut exchange);
+        assert_eq!(exchange.request.trailers, b"Cookie [redacted]\r\n");
+        assert_eq!(exchange.response.unwrap().trailers, b"Set-Cookie [redacted]\r\nX: y\r\n");
+        assert_eq!(exchange.redacted, ["request.trailer.cookie", "response.trailer.set-cookie"]);
     }
 
     #[test]

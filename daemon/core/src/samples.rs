@@ -85,7 +85,7 @@ pub(crate) fn all() -> Vec<Event> {
         response: None,
         outcome: Outcome::Refused,
         detail: Some("connection refused".into()),
-        dropped: vec!["request.body: memory budget".into()],
+        dropped: vec!["interim: beyond the limit of one head".into()],
         ..exchange()
     };
     let mut binary = exchange();

@@ -1,8 +1,6 @@
 //! `nodetap export`: a recording as one file that other programs read, written as it is read.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::{OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -14,8 +12,8 @@ use nodetap_core::har;
 use super::ls::{for_each, json};
 use super::output::{Failure, report};
 use super::select::{Selection, Source, warn_of_losses};
-use crate::store::Owner;
 use crate::store::read::Index;
+use crate::store::{Owner, create_private};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Kind {
@@ -51,7 +49,7 @@ impl Export {
         match self.to.as_ref().filter(|path| path.as_os_str() != "-") {
             None => write(self.format, &mut index, &filter, BufWriter::new(io::stdout().lock())),
             Some(path) => {
-                let file = create(path).map_err(|error| cannot_write(path, error))?;
+                let file = create_private(path, None).map_err(|error| cannot_write(path, error))?;
                 write(self.format, &mut index, &filter, BufWriter::new(file))
             }
         }
@@ -61,15 +59,8 @@ impl Export {
 /// Writes all exchanges of a folder into a HAR file (what `nodetap run --har` does at its end); it belongs to `owner`.
 pub fn har_file(folder: &Path, path: &Path, owner: Option<Owner>) -> Result<(), Failure> {
     let mut index = Index::read(folder)?;
-    let file = create(path).map_err(|error| cannot_write(path, error))?;
-    if let Some(Owner { uid, gid }) = owner {
-        fchown(&file, Some(uid), Some(gid)).map_err(|error| cannot_write(path, error))?;
-    }
+    let file = create_private(path, owner).map_err(|error| cannot_write(path, error))?;
     write(Kind::Har, &mut index, &Filter::default(), BufWriter::new(file))
-}
-
-fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
 fn cannot_write(path: &Path, error: io::Error) -> Failure {

@@ -2,7 +2,7 @@
 
 pub mod export;
 pub mod ls;
-mod output;
+pub(crate) mod output;
 mod select;
 pub mod show;
 pub mod tail;

@@ -1,7 +1,7 @@
 //! The recording of one run: where it goes, who watches it meanwhile, and what is said about it at the end.
 
 use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use nodetap_core::exchange::{Event, Loss};
@@ -15,9 +15,10 @@ use nodetap_proxy::tap::Limits;
 use super::Failure;
 use super::options;
 use crate::child::Identity;
-use crate::commands::export;
+use crate::commands::{export, output};
 use crate::probes::Counts;
-use crate::store::{self, Observer, Owner, Recorder, folder};
+use crate::store::lines::Lines;
+use crate::store::{self, Observer, Owner, Recorder, Unseen, create_private, folder};
 
 /// What the data plane writes to.
 #[derive(Debug, Clone)]
@@ -69,15 +70,15 @@ impl Recording {
             Some(folder) => folder.clone(),
             None => base(identity).map_err(|error| Failure::Usage(error.to_string()))?.join(id.to_string()),
         };
-        let mut observers: Vec<Box<dyn Observer>> = Vec::new();
+        let mut observers = Vec::new();
         if !options.quiet {
-            observers.push(Box::new(lines(stderr_style())));
-        }
-        if let Some(path) = &options.json {
-            let file = File::create(path).map_err(|source| Failure::Output { path: path.clone(), source })?;
-            observers.push(Box::new(JsonLines(BufWriter::new(file))));
+            observers.push(to_stderr(output::style(io::stderr().is_terminal())));
         }
         let owner = identity.map(|identity| Owner { uid: identity.uid, gid: identity.gid });
+        if let Some(path) = &options.json {
+            let file = create_private(path, owner).map_err(|source| Failure::Output { path: path.clone(), source })?;
+            observers.push(to_json(file));
+        }
         let settings = store::Settings {
             max_store: options.max_store,
             owner,
@@ -105,10 +106,9 @@ impl Recording {
         for loss in &totals.lost {
             let _ = writeln!(out, "nodetap: {}", lost(loss));
         }
-        if totals.unseen > 0 {
-            let unseen = totals.unseen;
-            let text = "stderr or the --json file did not take them in time; the folder has them all";
-            let _ = writeln!(out, "nodetap: {unseen} lines were lost: {text}");
+        for Unseen { observer, records, reason } in &totals.unseen {
+            let text = format!("lost on the way to {observer}: {reason}; the recording has them");
+            let _ = writeln!(out, "nodetap: {records} lines were {text}");
         }
         if aftermath.cut > 0 {
             let _ = writeln!(out, "nodetap: {} connections did not end in time and were reset", aftermath.cut);
@@ -160,32 +160,17 @@ fn lost(loss: &Loss) -> String {
     format!("lost {} records ({} bytes): {}; `nodetap ls --losses` says when", loss.exchanges, loss.bytes, loss.reason)
 }
 
-fn stderr_style() -> Style {
-    // https://no-color.org: any value but the empty one.
-    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    if io::stderr().is_terminal() && !refused { Style::Ansi } else { Style::Plain }
+/// A line for each record.
+fn to_stderr(style: Style) -> Observer {
+    let mut lines = Lines::new(io::stderr());
+    Observer::new("stderr", move |event| match line(event, style) {
+        Some(text) => lines.put(|out| out.write_all(text.as_bytes())),
+        None => Ok(()),
+    })
 }
 
-fn lines(style: Style) -> impl Observer {
-    move |event: &Event| {
-        if let Some(line) = line(event, style) {
-            // A closed stderr is the user's wish.
-            let _ = writeln!(io::stderr(), "{line}");
-        }
-    }
-}
-
-/// Records as JSON lines, flushed when nothing more is waiting.
-struct JsonLines(BufWriter<File>);
-
-impl Observer for JsonLines {
-    fn observe(&mut self, event: &Event) {
-        if serde_json::to_writer(&mut self.0, &Record::from(event)).is_ok() {
-            let _ = self.0.write_all(b"\n");
-        }
-    }
-
-    fn pause(&mut self) {
-        let _ = self.0.flush();
-    }
+/// Records as JSON lines.
+fn to_json(file: File) -> Observer {
+    let mut lines = Lines::new(file);
+    Observer::new("json", move |event| lines.put(|out| Ok(serde_json::to_writer(out, &Record::from(event))?)))
 }

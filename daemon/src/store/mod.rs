@@ -8,6 +8,7 @@
 pub mod folder;
 pub mod follow;
 mod ledger;
+pub mod lines;
 mod losses;
 mod medium;
 mod observe;
@@ -19,8 +20,9 @@ mod recover;
 mod tests;
 mod writer;
 
-pub use medium::{Disk, Medium, Owner, Sink};
-pub use recorder::{Observer, Recorder, Recording, Settings, Totals};
+pub use medium::{Disk, Medium, Owner, Sink, create_private};
+pub use observe::{Observer, Unseen};
+pub use recorder::{Recorder, Recording, Settings, Totals};
 
 /// Extension of a segment that is being written.
 pub(crate) const OPEN: &str = "open";

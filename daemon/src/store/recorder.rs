@@ -6,20 +6,20 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nodetap_core::exchange::{Event, Loss};
 use nodetap_core::redact::redact;
 
+use super::losses::Losses;
 use super::medium::{Disk, Medium, Owner};
-pub use super::observe::Observer;
-use super::observe::Observers;
+use super::observe::{Observer, Observers, Unseen};
 use super::queue::{Queue, Shared, queue};
 use super::recover::recover;
-use super::writer::{Now, Writer};
+use super::writer::{Now, Progress, Writer};
 
 /// Records of one batch.
 const BATCH: usize = 1024;
@@ -46,7 +46,7 @@ pub struct Settings {
     pub queue_records: usize,
     /// Bytes that wait to be written, at most.
     pub queue_bytes: usize,
-    /// How long `close` waits for a disk or an observer that does not move.
+    /// How long `close` waits for a disk that does not move, and then for all observers together.
     pub grace: Duration,
 }
 
@@ -77,8 +77,8 @@ pub struct Totals {
     pub bytes: u64,
     /// One for each target and reason.
     pub lost: Vec<Loss>,
-    /// Records that an observer was too slow for (they are on disk all the same).
-    pub unseen: u64,
+    /// What observers did not show, one for each and reason.
+    pub unseen: Vec<Unseen>,
     /// What went wrong beside lost records, in words.
     pub errors: Vec<String>,
 }
@@ -91,7 +91,7 @@ pub struct Recorder {
 
 impl Recorder {
     /// Makes the folder and starts the thread.
-    pub fn start(settings: Settings, observers: Vec<Box<dyn Observer>>) -> io::Result<(Self, Recording)> {
+    pub fn start(settings: Settings, observers: Vec<Observer>) -> io::Result<(Self, Recording)> {
         let disk = Disk { owner: settings.owner };
         disk.create_folder(&settings.folder)?;
         Self::start_on(Box::new(disk), settings, observers)
@@ -101,21 +101,19 @@ impl Recorder {
     pub fn start_on(
         medium: Box<dyn Medium>,
         settings: Settings,
-        observers: Vec<Box<dyn Observer>>,
+        observers: Vec<Observer>,
     ) -> io::Result<(Self, Recording)> {
         let sealed = recover(&settings.folder)?;
         let (queue, receiver) = queue(&settings.target, settings.queue_records, settings.queue_bytes);
-        let observers = if observers.is_empty() { None } else { Some(Observers::start(observers)?) };
+        let observers = Observers::start(observers)?;
         let (done, totals) = sync_channel(1);
-        let progress = Arc::new(AtomicU64::new(0));
+        let progress = Arc::new(Progress::default());
         let mut thread = Thread {
-            writer: Writer::new(&settings, medium, sealed, random(), now()),
+            writer: Writer::new(&settings, medium, sealed, Arc::clone(&progress), random(), now()),
             receiver,
             shared: Arc::clone(&queue.shared),
             observers,
             progress: Arc::clone(&progress),
-            taken: 0,
-            grace: settings.grace,
             target: settings.target.clone(),
         };
         std::thread::Builder::new().name("nodetap-record".into()).spawn(move || {
@@ -142,8 +140,8 @@ impl Recorder {
 #[derive(Debug)]
 pub struct Recording {
     queue: Queue,
-    totals: Receiver<Totals>,
-    progress: Arc<AtomicU64>,
+    totals: Receiver<(Totals, Observers)>,
+    progress: Arc<Progress>,
     settings: Settings,
 }
 
@@ -152,18 +150,19 @@ impl Recording {
     /// disk does not move for [`Settings::grace`], what is waiting is counted as lost (`disk_blocked`).
     pub fn close(self) -> Totals {
         self.queue.close();
-        // The thread itself waits that long for its observers.
-        let patience = self.settings.grace * 2 + IDLE;
-        let mut last = (self.progress.load(Ordering::Relaxed), Instant::now());
+        let patience = self.settings.grace + IDLE;
+        let state = || (self.progress.events.load(Ordering::Relaxed), self.progress.moves.load(Ordering::Relaxed));
+        let mut last = (state(), Instant::now());
         loop {
             match self.totals.recv_timeout(Duration::from_millis(50)) {
-                Ok(totals) => return totals,
+                // They are waited for here, when what the disk took is known: a slow one takes nothing from that.
+                Ok((totals, observers)) => return Totals { unseen: observers.close(self.settings.grace), ..totals },
                 Err(RecvTimeoutError::Disconnected) => return self.abandoned("recorder_died"),
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            let progress = self.progress.load(Ordering::Relaxed);
-            if progress != last.0 {
-                last = (progress, Instant::now());
+            let state = state();
+            if state != last.0 {
+                last = (state, Instant::now());
             } else if last.1.elapsed() >= patience {
                 return self.abandoned("disk_blocked");
             }
@@ -171,12 +170,20 @@ impl Recording {
     }
 
     fn abandoned(&self, reason: &'static str) -> Totals {
-        let waiting = self.queue.shared.accepted.load(Ordering::Acquire) - self.progress.load(Ordering::Acquire);
+        // What it came to so far and how far that is go together.
+        let (mut totals, done) = {
+            let totals = self.progress.totals.lock().unwrap_or_else(PoisonError::into_inner);
+            (totals.clone(), self.progress.events.load(Ordering::Acquire))
+        };
+        let waiting = self.queue.shared.accepted.load(Ordering::Acquire).saturating_sub(done);
         let (time, target) = (now().unix, self.settings.target.clone());
         let loss = Loss { time, until: time, target, reason: reason.into(), exchanges: waiting, bytes: 0 };
-        let lost = self.queue.shared.take_losses().into_iter().chain([loss]).filter(|loss| loss.exchanges > 0);
-        let errors = vec![format!("{} did not take the records: {reason}", self.settings.folder.display())];
-        Totals { lost: lost.collect(), errors, ..Totals::default() }
+        let mut lost = Losses::default();
+        let known = std::mem::take(&mut totals.lost).into_iter();
+        known.chain(self.queue.shared.take_losses()).chain([loss]).for_each(|loss| lost.add(loss));
+        totals.lost = lost.iter().cloned().collect();
+        totals.errors.push(format!("{} did not take the records: {reason}", self.settings.folder.display()));
+        totals
     }
 }
 
@@ -185,11 +192,8 @@ struct Thread {
     writer: Writer,
     receiver: Receiver<Option<Event>>,
     shared: Arc<Shared>,
-    observers: Option<Observers>,
-    /// Events that were dealt with; read by `close`.
-    progress: Arc<AtomicU64>,
-    taken: u64,
-    grace: Duration,
+    observers: Observers,
+    progress: Arc<Progress>,
     target: String,
 }
 
@@ -234,30 +238,23 @@ impl Thread {
         self.shared.take_losses().into_iter().for_each(|loss| self.writer.lose(loss));
         self.writer.write(batch, now);
         self.writer.tick(now);
-        self.taken += batch.len() as u64;
-        self.progress.store(self.taken, Ordering::Release);
-        match &mut self.observers {
-            Some(observers) => observers.show(std::mem::take(batch)),
-            None => batch.clear(),
-        }
+        self.observers.show(std::mem::take(batch));
     }
 
-    fn finish(mut self) -> Totals {
+    fn finish(mut self) -> (Totals, Observers) {
         let mut batch = Vec::new();
         while self.gather(&mut batch) {
             self.work(&mut batch);
         }
-        let Self { mut writer, receiver, shared, observers, taken, grace, target, .. } = self;
+        let Self { mut writer, receiver, shared, observers, progress, target } = self;
         // Whatever slipped in behind the last look is in nobody's hands once the queue is gone.
         drop(receiver);
-        let late = shared.accepted.load(Ordering::Acquire).saturating_sub(taken);
+        let late = shared.accepted.load(Ordering::Acquire).saturating_sub(progress.events.load(Ordering::Acquire));
         let (Now { unix, .. }, reason) = (now(), "closed".into());
         writer.lose(Loss { time: unix, until: unix, target, reason, exchanges: late, bytes: 0 });
         shared.take_losses().into_iter().for_each(|loss| writer.lose(loss));
         writer.close(now());
-        let mut totals = std::mem::take(&mut writer.totals);
-        totals.unseen = observers.map_or(0, |observers| observers.close(grace));
-        totals
+        (std::mem::take(&mut writer.totals), observers)
     }
 }
 

@@ -15,6 +15,7 @@ use nodetap_core::ulid::UlidSource;
 
 use super::follow::Follower;
 use super::read::{Error, Index};
+use super::writer::{Now, Progress, Writer};
 use super::*;
 
 const SECRET: &str = "pl4nted-s3cret";
@@ -169,7 +170,7 @@ fn what_is_recorded_is_read_back_in_time_order_and_without_secrets() {
     }
     let totals = recording.close();
     assert_eq!((totals.inbound_exchanges, totals.outbound_exchanges), (250, 250));
-    assert_eq!((totals.lost, totals.unseen, totals.errors), (vec![], 0, vec![]));
+    assert_eq!((totals.lost, totals.unseen, totals.errors), (vec![], vec![], vec![]));
     assert!(!recorder.record(exchange(0, 0)), "a closed recorder takes nothing");
 
     let mut index = Index::read(&folder).unwrap();
@@ -266,13 +267,14 @@ fn a_disk_that_fails_and_recovers_costs_what_came_meanwhile() {
     assert_eq!(numbers(&mut Index::read(folder.path()).unwrap()).len() as u64, written);
 }
 
-fn counter() -> (Arc<AtomicU64>, Box<dyn Observer>) {
+fn counter() -> (Arc<AtomicU64>, Observer) {
     let seen = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&seen);
-    let observer = move |_: &Event| {
+    let observer = Observer::new("counter", move |_| {
         counted.fetch_add(1, Ordering::SeqCst);
-    };
-    (seen, Box::new(observer))
+        Ok(())
+    });
+    (seen, observer)
 }
 
 #[test]
@@ -322,51 +324,119 @@ fn the_queue_is_bounded_in_bytes_too() {
     recording.close();
 }
 
+/// Lines of those observers that did not show all.
+fn unseen(totals: &Totals) -> Vec<(&str, u64, &str)> {
+    totals.unseen.iter().map(|unseen| (unseen.observer, unseen.records, unseen.reason.as_str())).collect()
+}
+
 #[test]
-fn an_observer_that_does_not_move_costs_no_record() {
+fn an_observer_that_does_not_move_costs_no_record_nor_what_another_shows() {
     let folder = tempfile::tempdir().unwrap();
     let (release, released) = channel::<()>();
-    let stuck = Mutex::new(released);
-    let observer = move |_: &Event| {
-        let _ = stuck.lock().unwrap_or_else(PoisonError::into_inner).recv();
-    };
-    let (recorder, recording) = Recorder::start(settings(folder.path()), vec![Box::new(observer)]).unwrap();
+    let stuck = Observer::new("stuck", move |_| {
+        let _ = released.recv();
+        Ok(())
+    });
+    let (seen, counter) = counter();
+    let (recorder, recording) = Recorder::start(settings(folder.path()), vec![stuck, counter]).unwrap();
     for number in 0..3000 {
         until("the queue takes it", || recorder.record(exchange(number, 10)));
     }
+    until("the other has seen all", || seen.load(Ordering::SeqCst) == 3000);
     let totals = recording.close();
     assert_eq!(totals.inbound_exchanges + totals.outbound_exchanges, 3000);
     assert!(totals.lost.iter().all(|loss| loss.reason == "queue_full"));
-    assert_eq!(totals.unseen, 3000);
+    assert_eq!(unseen(&totals), [("stuck", 3000, "it was too slow")]);
     assert_eq!(numbers(&mut Index::read(folder.path()).unwrap()).len(), 3000);
     drop::<Sender<()>>(release);
 }
 
 #[test]
-fn observers_see_every_record_after_redaction_and_are_told_when_to_flush() {
-    struct Watch(Arc<Mutex<(Vec<Event>, u64)>>);
-    impl Observer for Watch {
-        fn observe(&mut self, event: &Event) {
-            self.0.lock().unwrap().0.push(event.clone());
-        }
-        fn pause(&mut self) {
-            self.0.lock().unwrap().1 += 1;
-        }
-    }
+fn an_observer_that_trickles_on_does_not_change_what_the_recording_came_to() {
     let folder = tempfile::tempdir().unwrap();
-    let seen = Arc::new(Mutex::new((Vec::new(), 0)));
-    let (recorder, recording) =
-        Recorder::start(settings(folder.path()), vec![Box::new(Watch(Arc::clone(&seen)))]).unwrap();
+    let (_held, never) = channel::<()>();
+    // A terminal that takes minutes for what is queued, though it never stands still.
+    let slow = Observer::new("slow", move |_| {
+        let _ = never.recv_timeout(Duration::from_millis(20));
+        Ok(())
+    });
+    let (recorder, recording) = Recorder::start(settings(folder.path()), vec![slow]).unwrap();
+    (0..5000).for_each(|number| assert!(recorder.record(exchange(number, 10))));
+    let totals = recording.close();
+    assert_eq!(totals.inbound_exchanges + totals.outbound_exchanges, 5000);
+    assert_eq!((&totals.lost, &totals.errors), (&vec![], &vec![]));
+    assert!(matches!(unseen(&totals)[..], [("slow", 1..=5000, "it was too slow")]), "{:?}", totals.unseen);
+}
+
+#[test]
+fn what_an_observer_could_not_show_is_counted_with_the_first_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut number = 0;
+    let failing = Observer::new("failing", move |_| {
+        number += 1;
+        if number <= 10 { Ok(()) } else { Err(io::Error::other(format!("no room for {number}"))) }
+    });
+    let (recorder, recording) = Recorder::start(settings(folder.path()), vec![failing]).unwrap();
     (0..50).for_each(|number| assert!(recorder.record(exchange(number, 10))));
-    assert_eq!(recording.close().unseen, 0);
-    let (events, pauses) = &*seen.lock().unwrap();
+    let totals = recording.close();
+    assert_eq!(unseen(&totals), [("failing", 40, "no room for 11")]);
+    assert_eq!(totals.inbound_exchanges + totals.outbound_exchanges, 50);
+}
+
+#[test]
+fn observers_see_every_record_after_redaction() {
+    let folder = tempfile::tempdir().unwrap();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let shared = Arc::clone(&seen);
+    let observer = Observer::new("watch", move |event| {
+        shared.lock().unwrap_or_else(PoisonError::into_inner).push(event.clone());
+        Ok(())
+    });
+    let (recorder, recording) = Recorder::start(settings(folder.path()), vec![observer]).unwrap();
+    (0..50).for_each(|number| assert!(recorder.record(exchange(number, 10))));
+    assert_eq!(recording.close().unseen, []);
+    let events = seen.lock().unwrap();
     assert_eq!(events.len(), 50);
-    assert!(*pauses > 0);
-    for event in events {
+    for event in events.iter() {
         assert!(!format!("{event:?}").contains(SECRET));
         let Event::Exchange(exchange) = event else { panic!() };
         assert_eq!(exchange.redacted, ["request.header.cookie", "interim.header.set-cookie"]);
     }
+}
+
+#[test]
+fn a_disk_that_moves_however_slowly_is_seen_to_move() {
+    let folder = tempfile::tempdir().unwrap();
+    let progress = Arc::new(Progress::default());
+    let now = Now { instant: Instant::now(), unix: 0 };
+    let disk = Box::new(Disk::default());
+    let mut writer = Writer::new(&settings(folder.path()), disk, Default::default(), Arc::clone(&progress), 1, now);
+    // One large record, and many that are one batch.
+    writer.write(&[exchange(0, 4 << 20)], now);
+    assert!(progress.moves.load(Ordering::SeqCst) >= 16);
+    let batch: Vec<Event> = (0..100).map(|number| exchange(number, 100_000)).collect();
+    writer.write(&batch, now);
+    assert!(progress.moves.load(Ordering::SeqCst) >= 16 + 30);
+    assert_eq!(progress.events.load(Ordering::SeqCst), 101);
+    writer.close(now);
+}
+
+#[test]
+fn what_was_written_before_the_disk_hung_is_still_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let (medium, shared) = small(u64::MAX / 2);
+    let (seen, counter) = counter();
+    let settings = Settings { grace: Duration::from_millis(1), ..settings(folder.path()) };
+    let (recorder, recording) = Recorder::start_on(medium, settings, vec![counter]).unwrap();
+    (0..10).for_each(|number| assert!(recorder.record(exchange(number, 10))));
+    until("they are written", || seen.load(Ordering::SeqCst) == 10);
+    shared.hangs.store(true, Ordering::SeqCst);
+    assert!(recorder.record(exchange(10, 10)));
+    let totals = recording.close();
+    assert_eq!((totals.inbound_exchanges, totals.outbound_exchanges), (5, 5));
+    let [loss] = &totals.lost[..] else { panic!("{:?}", totals.lost) };
+    assert_eq!((loss.reason.as_ref(), loss.exchanges), ("disk_blocked", 1));
+    shared.hangs.store(false, Ordering::SeqCst);
 }
 
 #[test]

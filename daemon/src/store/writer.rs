@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nodetap_core::exchange::{Direction, Event, Loss};
@@ -17,7 +19,7 @@ use super::recorder::{Settings, Totals};
 use super::recover::{Contents, Sealed, contents};
 use super::{LEDGER, OPEN, SEALED};
 
-/// Encoded bytes that are gathered before they are written.
+/// Encoded bytes that are gathered before they are written, and what is handed to the disk at once.
 const CHUNK: usize = 256 << 10;
 /// After a failure of the disk it is left in peace for so long.
 const BACK_OFF: Duration = Duration::from_millis(100);
@@ -30,6 +32,17 @@ pub(super) struct Now {
     pub(super) instant: Instant,
     /// Microseconds since 1970.
     pub(super) unix: u64,
+}
+
+/// How far a writer is, for whoever waits for it.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// Events that were dealt with.
+    pub(super) events: AtomicU64,
+    /// Times that the disk has taken something: it moves, however slowly.
+    pub(super) moves: AtomicU64,
+    /// What it came to with these events.
+    pub(super) totals: Mutex<Totals>,
 }
 
 struct Current {
@@ -83,6 +96,7 @@ pub(super) struct Writer {
     ledger_written: Option<Instant>,
     blocked_until: Option<(Instant, &'static str)>,
     pub(super) totals: Totals,
+    progress: Arc<Progress>,
 }
 
 impl Writer {
@@ -91,6 +105,7 @@ impl Writer {
         settings: &Settings,
         medium: Box<dyn Medium>,
         sealed: VecDeque<Sealed>,
+        progress: Arc<Progress>,
         random: u128,
         now: Now,
     ) -> Self {
@@ -113,6 +128,7 @@ impl Writer {
             ledger_written: None,
             blocked_until: None,
             totals: Totals::default(),
+            progress,
         };
         writer.open_ledger(now);
         writer
@@ -125,15 +141,27 @@ impl Writer {
 
     /// Writes what can be written; the rest is counted.
     pub(super) fn write(&mut self, events: &[Event], now: Now) {
+        let mut told = 0;
         for (number, event) in events.iter().enumerate() {
             self.encode(event, number);
             if self.chunk.bytes.len() as u64 >= self.segment_bytes.min(CHUNK as u64) {
                 self.flush(events, now);
                 self.turn_over(now);
+                self.tell(number + 1 - told);
+                told = number + 1;
             }
         }
         self.flush(events, now);
         self.turn_over(now);
+        self.tell(events.len() - told);
+    }
+
+    /// So many more events are dealt with.
+    fn tell(&mut self, events: usize) {
+        let mut totals = self.progress.totals.lock().unwrap_or_else(PoisonError::into_inner);
+        totals.clone_from(&self.totals);
+        totals.lost = self.losses.iter().cloned().collect();
+        self.progress.events.fetch_add(events as u64, Ordering::Release);
     }
 
     /// What is due by time alone.
@@ -255,7 +283,14 @@ impl Writer {
             self.current = Some(self.open(now).map_err(|error| (0, error))?);
         }
         let Some(current) = &mut self.current else { return Ok(()) };
-        write_all_at(&mut *current.sink, bytes, current.length)
+        let mut written = 0;
+        for piece in bytes.chunks(CHUNK) {
+            write_all_at(&mut *current.sink, piece, current.length + written as u64)
+                .map_err(|(count, error)| (written + count, error))?;
+            written += piece.len();
+            self.progress.moves.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Takes `bytes` of whole records into the current segment; if it is `torn`, what follows them is cut off.
