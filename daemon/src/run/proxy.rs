@@ -51,7 +51,7 @@ pub fn proxy(options: &Proxy) -> Result<u8, Failure> {
     signals.forever().next();
     let cut = engine.drain(GRACE);
     if let Some(recording) = recording {
-        recording.end(&recording::Aftermath { others: 0, cut, counts: None });
+        recording.end(&recording::Aftermath { others: 0, cut, strays: 0, counts: None });
     }
     Ok(0)
 }
