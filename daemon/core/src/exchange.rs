@@ -182,7 +182,7 @@ pub struct Loss {
     pub time: UnixMicros,
     pub until: UnixMicros,
     pub target: String,
-    /// A fixed word: `queue_full`, `disk_full`, `store_full`, `write_error`, `tap_panic`, `torn`, ….
+    /// A fixed word: `queue_full`, `disk_full`, `store_full`, `write_error`, `tap_panic`, `kernel_ring_full`, `stray`, ….
     pub reason: Cow<'static, str>,
     pub exchanges: u64,
     pub bytes: u64,

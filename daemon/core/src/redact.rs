@@ -102,7 +102,9 @@ struct Found {
 fn next_secret(bytes: &[u8], section: Section, from: usize) -> Option<Found> {
     let mut start = from;
     loop {
-        if let Some((secret, value_start)) = secret_line(slice(bytes, start, bytes.len()), section == Section::Head && start == 0) {
+        if let Some((secret, value_start)) =
+            secret_line(slice(bytes, start, bytes.len()), section == Section::Head && start == 0)
+        {
             let value_start = start + value_start;
             return Some(Found { secret, value_start, value_end: value_end(bytes, value_start) });
         }

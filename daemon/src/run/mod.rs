@@ -165,7 +165,7 @@ impl Capture {
         let _ = self.observer.join();
         let counts = self.maps.counts();
         drop(self.probes);
-        self.recording.end(&recording::Aftermath { others, cut, counts: Some(counts) });
+        self.recording.end(&recording::Aftermath { others, cut, strays: 0, counts: Some(counts) });
     }
 }
 

@@ -52,7 +52,7 @@ pub fn proxy(options: &Proxy) -> Result<u8, Failure> {
     // A second signal means now.
     let cut = engine.drain(GRACE, || signals.pending().next().is_some());
     if let Some(recording) = recording {
-        recording.end(&recording::Aftermath { others: 0, cut, counts: None });
+        recording.end(&recording::Aftermath { others: 0, cut, strays: 0, counts: None });
     }
     Ok(0)
 }

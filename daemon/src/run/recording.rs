@@ -20,6 +20,13 @@ use crate::probes::Counts;
 use crate::store::lines::Lines;
 use crate::store::{self, Observer, Owner, Recorder, Unseen, create_private, folder};
 
+/// Reasons of losses that only the end of a run knows.
+const RING_FULL: &str = "kernel_ring_full";
+const MAP_FULL: &str = "kernel_map_full";
+const STEERED_FAILED: &str = "steered_failed";
+const STRAY: &str = "stray";
+const CUT_AT_EXIT: &str = "cut_at_exit";
+
 /// What the data plane writes to.
 #[derive(Debug, Clone)]
 pub(super) struct RecordingSink(Recorder);
@@ -52,7 +59,23 @@ pub(super) struct Aftermath {
     pub others: usize,
     /// Tunnels that did not end in time.
     pub cut: u64,
+    /// Connections that arrived without a known destination and were reset.
+    pub strays: u64,
     pub counts: Option<Counts>,
+}
+
+impl Aftermath {
+    /// What is missing in the recording though no record was lost: reasons and numbers, also of nothing.
+    fn losses(&self) -> [(&'static str, u64); 5] {
+        let of_kernel = |number: fn(&Counts) -> u64| self.counts.as_ref().map_or(0, number);
+        [
+            (RING_FULL, of_kernel(|counts| counts.ring_full)),
+            (MAP_FULL, of_kernel(|counts| counts.map_full)),
+            (STEERED_FAILED, of_kernel(|counts| counts.steered_failed)),
+            (STRAY, self.strays),
+            (CUT_AT_EXIT, self.cut),
+        ]
+    }
 }
 
 impl Recording {
@@ -92,14 +115,17 @@ impl Recording {
 
     /// Writes what is left, exports what was asked for, and says what it came to.
     pub(super) fn end(self, aftermath: &Aftermath) {
+        for (reason, number) in aftermath.losses() {
+            self.recording.lost(reason, number);
+        }
         let totals = self.recording.close();
+        // Before anything is said: a terminal that stands still does not keep the file from being written.
+        let har = self.har.as_ref().map(|path| (path, export::har_file(&self.folder, path, self.owner)));
         let mut out = io::stderr().lock();
         for error in &totals.errors {
             let _ = writeln!(out, "nodetap: {error}");
         }
-        if let Some(path) = &self.har
-            && let Err(error) = export::har_file(&self.folder, path, self.owner)
-        {
+        if let Some((path, Err(error))) = har {
             let _ = writeln!(out, "nodetap: the HAR file {}: {error}", path.display());
         }
         // What was lost is said even to those who want quiet: nothing is lost in silence.
@@ -110,22 +136,12 @@ impl Recording {
             let text = format!("lost on the way to {observer}: {reason}; the recording has them");
             let _ = writeln!(out, "nodetap: {records} lines were {text}");
         }
-        if aftermath.cut > 0 {
-            let _ = writeln!(out, "nodetap: {} connections did not end in time and were reset", aftermath.cut);
-        }
         if self.quiet {
             return;
         }
         if aftermath.others > 0 {
             let text = "still run; what they do from now on is not recorded";
             let _ = writeln!(out, "nodetap: {} processes of the command {text}", aftermath.others);
-        }
-        if let Some(counts) = aftermath.counts.filter(|counts| counts.ring_full + counts.map_full > 0) {
-            let (events, entries) = (counts.ring_full, counts.map_full);
-            let _ = writeln!(out, "nodetap: the kernel had no room for {events} events and {entries} map entries");
-        }
-        if let Some(failed) = aftermath.counts.map(|counts| counts.steered_failed).filter(|failed| *failed > 0) {
-            let _ = writeln!(out, "nodetap: {failed} connections were refused because nodetap could not take them");
         }
         let _ = writeln!(out, "nodetap: {}", summary(&totals, &self.folder));
     }
@@ -157,7 +173,15 @@ fn summary(totals: &store::Totals, folder: &Path) -> String {
 }
 
 fn lost(loss: &Loss) -> String {
-    format!("lost {} records ({} bytes): {}; `nodetap ls --losses` says when", loss.exchanges, loss.bytes, loss.reason)
+    let Loss { exchanges: number, bytes, reason, .. } = loss;
+    match reason.as_ref() {
+        RING_FULL => format!("the kernel had no room for {number} events"),
+        MAP_FULL => format!("the kernel had no room for {number} map entries"),
+        STEERED_FAILED => format!("{number} connections were refused because nodetap could not take them"),
+        STRAY => format!("{number} connections arrived without a known destination and were reset"),
+        CUT_AT_EXIT => format!("{number} connections did not end in time and were reset"),
+        _ => format!("lost {number} records ({bytes} bytes): {reason}; `nodetap ls --losses` says when"),
+    }
 }
 
 /// A line for each record.
@@ -173,4 +197,42 @@ fn to_stderr(style: Style) -> Observer {
 fn to_json(file: File) -> Observer {
     let mut lines = Lines::new(file);
     Observer::new("json", move |event| lines.put(|out| Ok(serde_json::to_writer(out, &Record::from(event))?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::store::read::Index;
+
+    #[test]
+    fn what_only_the_end_of_a_run_knows_stands_among_the_losses_also_of_a_quiet_one() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("recording");
+        let options = options::Recording {
+            out: Some(folder.clone()),
+            har: None,
+            json: None,
+            quiet: true,
+            max_body: 1,
+            max_store: 1 << 20,
+            workers: None,
+        };
+        let (recording, _sink) = Recording::start(&options, "app", Ulid::from(1), None).unwrap();
+        let counts = Counts { ring_full: 1, map_full: 2, steered_failed: 3, ..Counts::default() };
+        recording.end(&Aftermath { others: 0, cut: 5, strays: 4, counts: Some(counts) });
+
+        let mut index = Index::read(&folder).unwrap();
+        let entries = std::mem::take(&mut index.entries);
+        let losses: BTreeMap<String, u64> = entries
+            .into_iter()
+            .filter_map(|entry| match index.event(entry).unwrap() {
+                Some(Event::Loss(loss)) => Some((loss.reason.into_owned(), loss.exchanges)),
+                _ => None,
+            })
+            .collect();
+        let expected = [(RING_FULL, 1), (MAP_FULL, 2), (STEERED_FAILED, 3), (STRAY, 4), (CUT_AT_EXIT, 5)];
+        assert_eq!(losses, expected.map(|(reason, number)| (reason.to_owned(), number)).into());
+    }
 }

@@ -36,6 +36,15 @@ impl Losses {
     }
 }
 
+impl IntoIterator for Losses {
+    type Item = Loss;
+    type IntoIter = std::collections::btree_map::IntoValues<(String, Cow<'static, str>), Loss>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_values()
+    }
+}
+
 /// What an event is when it is lost. A loss that is lost itself stays what it was.
 pub(super) fn loss_of(event: &Event, reason: &'static str) -> Loss {
     let (time, until) = span(event);

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Mutex, PoisonError};
 
 use nodetap_core::exchange::{Event, Loss};
 
-use super::losses::{Missed, weight};
+use super::losses::{Losses, Missed, weight};
 
 /// What a record costs beside its heads and bodies, in bytes; an estimate.
 const OVERHEAD: usize = 1 << 10;
@@ -22,12 +23,19 @@ pub(super) struct Shared {
     pub(super) closing: AtomicBool,
     full: Missed,
     closed: Missed,
+    /// Losses that must keep their reason also when the queue is full; no traffic thread adds any.
+    told: Mutex<Losses>,
 }
 
 impl Shared {
     /// Losses counted here since the last call.
-    pub(super) fn take_losses(&self) -> [Loss; 2] {
-        [self.full.take(&self.target), self.closed.take(&self.target)]
+    pub(super) fn take_losses(&self) -> Vec<Loss> {
+        let told = std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner));
+        [self.full.take(&self.target), self.closed.take(&self.target)].into_iter().chain(told).collect()
+    }
+
+    pub(super) fn tell(&self, loss: Loss) {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).add(loss);
     }
 
     /// The events have left the queue.
@@ -60,6 +68,7 @@ pub(super) fn queue(target: &str, records: usize, bytes: usize) -> (Queue, Recei
         closing: AtomicBool::new(false),
         full: Missed::new("queue_full"),
         closed: Missed::new("closed"),
+        told: Mutex::default(),
     };
     (Queue { shared: Arc::new(shared), sender }, receiver)
 }

@@ -120,7 +120,7 @@ impl Recorder {
             thread.run();
             let _ = done.send(thread.finish());
         })?;
-        let recording = Recording { queue: queue.clone(), totals, progress, settings };
+        let recording = Recording { queue: queue.clone(), totals, progress, settings, started: now().unix };
         Ok((Self { queue }, recording))
     }
 
@@ -143,9 +143,17 @@ pub struct Recording {
     totals: Receiver<(Totals, Observers)>,
     progress: Arc<Progress>,
     settings: Settings,
+    /// Microseconds since 1970.
+    started: u64,
 }
 
 impl Recording {
+    /// Counts what was lost at some time of the recording, whatever is in the queue.
+    pub fn lost(&self, reason: &'static str, exchanges: u64) {
+        let (time, until, target) = (self.started, now().unix, self.settings.target.clone());
+        self.queue.shared.tell(Loss { time, until, target, reason: reason.into(), exchanges, bytes: 0 });
+    }
+
     /// Writes what is waiting, seals the segments and says what it came to. Events that come later are lost. If the
     /// disk does not move for [`Settings::grace`], what is waiting is counted as lost (`disk_blocked`).
     pub fn close(self) -> Totals {

@@ -1,11 +1,10 @@
-//! The recorder against a real folder, a full disk, a failing one, and observers that do not move.
+//! The recorder against a real folder, a full disk, a failing one, and one that does not move.
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nodetap_core::exchange::{
@@ -17,6 +16,8 @@ use super::follow::Follower;
 use super::read::{Error, Index};
 use super::writer::{Now, Progress, Writer};
 use super::*;
+
+mod observers;
 
 const SECRET: &str = "pl4nted-s3cret";
 
@@ -311,6 +312,26 @@ fn a_disk_that_never_moves_again_does_not_keep_the_program_from_ending() {
 }
 
 #[test]
+fn a_loss_that_the_end_knows_keeps_its_reason_when_the_queue_is_full_and_when_the_disk_never_moves() {
+    for comes_back in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let (medium, shared) = small(u64::MAX / 2);
+        let grace = Duration::from_millis(if comes_back { 20_000 } else { 1 });
+        let settings = Settings { queue_records: 5, grace, ..settings(folder.path()) };
+        let (recorder, recording) = Recorder::start_on(medium, settings, vec![]).unwrap();
+        shared.hangs.store(true, Ordering::SeqCst);
+        until("the queue is full", || !recorder.record(exchange(1, 10)));
+        recording.lost("stray", 7);
+        shared.hangs.store(!comes_back, Ordering::SeqCst);
+        let totals = recording.close();
+        let strays: Vec<u64> =
+            totals.lost.iter().filter(|loss| loss.reason == "stray").map(|loss| loss.exchanges).collect();
+        assert_eq!(strays, [7], "{:?}", totals.lost);
+        shared.hangs.store(false, Ordering::SeqCst);
+    }
+}
+
+#[test]
 fn the_queue_is_bounded_in_bytes_too() {
     let folder = tempfile::tempdir().unwrap();
     let (medium, shared) = small(u64::MAX / 2);
@@ -322,86 +343,6 @@ fn the_queue_is_bounded_in_bytes_too() {
     shared.hangs.store(false, Ordering::SeqCst);
     until("there is room again", || recorder.record(exchange(200, 200_000)));
     recording.close();
-}
-
-/// Lines of those observers that did not show all.
-fn unseen(totals: &Totals) -> Vec<(&str, u64, &str)> {
-    totals.unseen.iter().map(|unseen| (unseen.observer, unseen.records, unseen.reason.as_str())).collect()
-}
-
-#[test]
-fn an_observer_that_does_not_move_costs_no_record_nor_what_another_shows() {
-    let folder = tempfile::tempdir().unwrap();
-    let (release, released) = channel::<()>();
-    let stuck = Observer::new("stuck", move |_| {
-        let _ = released.recv();
-        Ok(())
-    });
-    let (seen, counter) = counter();
-    let (recorder, recording) = Recorder::start(settings(folder.path()), vec![stuck, counter]).unwrap();
-    for number in 0..3000 {
-        until("the queue takes it", || recorder.record(exchange(number, 10)));
-    }
-    until("the other has seen all", || seen.load(Ordering::SeqCst) == 3000);
-    let totals = recording.close();
-    assert_eq!(totals.inbound_exchanges + totals.outbound_exchanges, 3000);
-    assert!(totals.lost.iter().all(|loss| loss.reason == "queue_full"));
-    assert_eq!(unseen(&totals), [("stuck", 3000, "it was too slow")]);
-    assert_eq!(numbers(&mut Index::read(folder.path()).unwrap()).len(), 3000);
-    drop::<Sender<()>>(release);
-}
-
-#[test]
-fn an_observer_that_trickles_on_does_not_change_what_the_recording_came_to() {
-    let folder = tempfile::tempdir().unwrap();
-    let (_held, never) = channel::<()>();
-    // A terminal that takes minutes for what is queued, though it never stands still.
-    let slow = Observer::new("slow", move |_| {
-        let _ = never.recv_timeout(Duration::from_millis(20));
-        Ok(())
-    });
-    let (recorder, recording) = Recorder::start(settings(folder.path()), vec![slow]).unwrap();
-    (0..5000).for_each(|number| assert!(recorder.record(exchange(number, 10))));
-    let totals = recording.close();
-    assert_eq!(totals.inbound_exchanges + totals.outbound_exchanges, 5000);
-    assert_eq!((&totals.lost, &totals.errors), (&vec![], &vec![]));
-    assert!(matches!(unseen(&totals)[..], [("slow", 1..=5000, "it was too slow")]), "{:?}", totals.unseen);
-}
-
-#[test]
-fn what_an_observer_could_not_show_is_counted_with_the_first_reason() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut number = 0;
-    let failing = Observer::new("failing", move |_| {
-        number += 1;
-        if number <= 10 { Ok(()) } else { Err(io::Error::other(format!("no room for {number}"))) }
-    });
-    let (recorder, recording) = Recorder::start(settings(folder.path()), vec![failing]).unwrap();
-    (0..50).for_each(|number| assert!(recorder.record(exchange(number, 10))));
-    let totals = recording.close();
-    assert_eq!(unseen(&totals), [("failing", 40, "no room for 11")]);
-    assert_eq!(totals.inbound_exchanges + totals.outbound_exchanges, 50);
-}
-
-#[test]
-fn observers_see_every_record_after_redaction() {
-    let folder = tempfile::tempdir().unwrap();
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let shared = Arc::clone(&seen);
-    let observer = Observer::new("watch", move |event| {
-        shared.lock().unwrap_or_else(PoisonError::into_inner).push(event.clone());
-        Ok(())
-    });
-    let (recorder, recording) = Recorder::start(settings(folder.path()), vec![observer]).unwrap();
-    (0..50).for_each(|number| assert!(recorder.record(exchange(number, 10))));
-    assert_eq!(recording.close().unseen, []);
-    let events = seen.lock().unwrap();
-    assert_eq!(events.len(), 50);
-    for event in events.iter() {
-        assert!(!format!("{event:?}").contains(SECRET));
-        let Event::Exchange(exchange) = event else { panic!() };
-        assert_eq!(exchange.redacted, ["request.header.cookie", "interim.header.set-cookie"]);
-    }
 }
 
 #[test]

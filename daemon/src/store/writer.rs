@@ -141,6 +141,8 @@ impl Writer {
 
     /// Writes what can be written; the rest is counted.
     pub(super) fn write(&mut self, events: &[Event], now: Now) {
+        // What was lost before is known also when the disk hangs from now on.
+        self.tell(0);
         let mut told = 0;
         for (number, event) in events.iter().enumerate() {
             self.encode(event, number);
@@ -175,6 +177,7 @@ impl Writer {
 
     /// Seals everything.
     pub(super) fn close(&mut self, now: Now) {
+        self.tell(0);
         self.seal();
         if self.losses_changed {
             self.write_ledger(now);
