@@ -159,13 +159,18 @@ impl Capture {
             tracing::error!(%error, "cannot switch steering off");
         }
         let others = cgroup.processes().len();
-        let cut = self.engine.drain(if others == 0 { GRACE } else { GRACE_WITH_OTHERS }, || hurry.is_asked());
+        let drained = self.engine.drain(if others == 0 { GRACE } else { GRACE_WITH_OTHERS }, || hurry.is_asked());
         drop(self.upkeep);
         let _ = rustix::io::write(&*self.stop_observer, &1u64.to_ne_bytes());
         let _ = self.observer.join();
         let counts = self.maps.counts();
         drop(self.probes);
-        self.recording.end(&recording::Aftermath { others, cut, strays: 0, counts: Some(counts) });
+        self.recording.end(&recording::Aftermath {
+            others,
+            cut: drained.cut,
+            strays: drained.strays,
+            counts: Some(counts),
+        });
     }
 }
 

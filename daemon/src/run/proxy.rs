@@ -50,9 +50,9 @@ pub fn proxy(options: &Proxy) -> Result<u8, Failure> {
     let engine = Engine::start(listeners, settings, random).map_err(Failure::internal("start the data plane"))?;
     signals.forever().next();
     // A second signal means now.
-    let cut = engine.drain(GRACE, || signals.pending().next().is_some());
+    let drained = engine.drain(GRACE, || signals.pending().next().is_some());
     if let Some(recording) = recording {
-        recording.end(&recording::Aftermath { others: 0, cut, strays: 0, counts: None });
+        recording.end(&recording::Aftermath { others: 0, cut: drained.cut, strays: drained.strays, counts: None });
     }
     Ok(0)
 }

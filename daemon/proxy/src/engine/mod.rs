@@ -89,15 +89,10 @@ impl Engine {
         self.shared.open.load(Ordering::Relaxed)
     }
 
-    /// Connections that arrived without a known destination, and were reset.
-    pub fn strays(&self) -> u64 {
-        self.shared.strays.load(Ordering::Relaxed)
-    }
-
     /// Serves what is queued already, waits until all tunnels have ended or `grace` is over, then closes the listeners
-    /// and resets the rest. Returns how many were cut. Whatever brings connections here must have been switched off.
+    /// and resets the rest. Whatever brings connections here must have been switched off.
     /// `hurry` ends the wait.
-    pub fn drain(mut self, grace: Duration, mut hurry: impl FnMut() -> bool) -> u64 {
+    pub fn drain(mut self, grace: Duration, mut hurry: impl FnMut() -> bool) -> Drained {
         let start = Instant::now();
         let mut quiet_since = start;
         while start.elapsed() < grace && quiet_since.elapsed() < DRAIN_QUIET && !hurry() {
@@ -109,7 +104,7 @@ impl Engine {
         self.stop_accepting();
         let cut = self.open();
         self.finish();
-        cut
+        Drained { cut, strays: self.shared.strays.load(Ordering::Relaxed) }
     }
 
     fn stop_accepting(&mut self) {
@@ -134,6 +129,15 @@ impl Drop for Engine {
             self.finish();
         }
     }
+}
+
+/// What an engine came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Tunnels that had not ended in time and were reset.
+    pub cut: u64,
+    /// Connections that arrived without a known destination and were reset.
+    pub strays: u64,
 }
 
 /// Says how well the workers of an engine are.
