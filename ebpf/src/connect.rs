@@ -128,7 +128,9 @@ fn steer(ctx: &SockAddrContext, destination: &Endpoint, v4: bool) -> Option<u32>
             #[cfg(feature = "log")]
             aya_log_ebpf::debug!(ctx, "connect: port {} goes by itself, reason {}", destination.port, reason as u32);
             // What the user wants left alone is not reported one by one.
-            if !matches!(reason, Reason::Ignored | Reason::OtherNamespace) {
+            if matches!(reason, Reason::Ignored | Reason::OtherNamespace) {
+                maps::count(Counter::LeftAlone);
+            } else {
                 report(cookie, destination, reason);
             }
             None

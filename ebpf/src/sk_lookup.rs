@@ -27,7 +27,7 @@ unsafe fn steer(ctx: &SkLookupContext, lookup: *mut bpf_sk_lookup) -> Option<()>
     // SAFETY: see the caller; map values are only read.
     unsafe {
         let settings = SETTINGS.get(0)?;
-        if (*lookup).protocol != IPPROTO_TCP || settings.flags & STEER_INBOUND == 0 || !maps::alive() {
+        if (*lookup).protocol != IPPROTO_TCP || settings.flags & STEER_INBOUND == 0 {
             return None;
         }
         let v4 = (*lookup).family == AF_INET;
@@ -50,10 +50,12 @@ unsafe fn steer(ctx: &SkLookupContext, lookup: *mut bpf_sk_lookup) -> Option<()>
         }
         // Another target's wildcard listener may have been served first: an exact address wins, as in the kernel.
         let flags = if exact { REPLACE } else { 0 };
-        if INBOUND.redirect_sk_lookup(ctx, u32::from(!v4), flags).is_ok() {
+        if maps::alive() && INBOUND.redirect_sk_lookup(ctx, u32::from(!v4), flags).is_ok() {
             maps::count(Counter::SteeredIn);
             #[cfg(feature = "log")]
             aya_log_ebpf::debug!(ctx, "inbound: port {} goes to our listener", local.port);
+        } else {
+            maps::count(Counter::AwayIn);
         }
         Some(())
     }

@@ -32,6 +32,10 @@ pub struct Counts {
     pub map_full: u64,
     /// Steered connects that did not reach our listener.
     pub steered_failed: u64,
+    /// Connects that the user wants left alone, or of another network namespace.
+    pub left_alone: u64,
+    /// Inbound connections that went past us because we did not answer in time.
+    pub away_inbound: u64,
 }
 
 /// All maps of one target.
@@ -213,6 +217,8 @@ impl Maps {
             ring_full: of(Counter::RingFull),
             map_full: of(Counter::MapFull),
             steered_failed: of(Counter::SteeredFailed),
+            left_alone: of(Counter::LeftAlone),
+            away_inbound: of(Counter::AwayIn),
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::store::{self, Observer, Owner, Recorder, Unseen, create_private, fold
 const RING_FULL: &str = "kernel_ring_full";
 const MAP_FULL: &str = "kernel_map_full";
 const STEERED_FAILED: &str = "steered_failed";
+const AGENT_AWAY: &str = "agent_away";
 const STRAY: &str = "stray";
 const CUT_AT_EXIT: &str = "cut_at_exit";
 
@@ -66,12 +67,13 @@ pub(super) struct Aftermath {
 
 impl Aftermath {
     /// What is missing in the recording though no record was lost: reasons and numbers, also of nothing.
-    fn losses(&self) -> [(&'static str, u64); 5] {
+    fn losses(&self) -> [(&'static str, u64); 6] {
         let of_kernel = |number: fn(&Counts) -> u64| self.counts.as_ref().map_or(0, number);
         [
             (RING_FULL, of_kernel(|counts| counts.ring_full)),
             (MAP_FULL, of_kernel(|counts| counts.map_full)),
             (STEERED_FAILED, of_kernel(|counts| counts.steered_failed)),
+            (AGENT_AWAY, of_kernel(|counts| counts.away_inbound)),
             (STRAY, self.strays),
             (CUT_AT_EXIT, self.cut),
         ]
@@ -91,7 +93,7 @@ impl Recording {
     ) -> Result<(Self, RecordingSink), Failure> {
         let folder = match &options.out {
             Some(folder) => folder.clone(),
-            None => base(identity).map_err(|error| Failure::Usage(error.to_string()))?.join(id.to_string()),
+            None => base(identity)?.join(id.to_string()),
         };
         let mut observers = Vec::new();
         if !options.quiet {
@@ -143,6 +145,9 @@ impl Recording {
             let text = "still run; what they do from now on is not recorded";
             let _ = writeln!(out, "nodetap: {} processes of the command {text}", aftermath.others);
         }
+        if let Some(number) = aftermath.counts.map(|counts| counts.left_alone).filter(|number| *number > 0) {
+            let _ = writeln!(out, "nodetap: {number} connections were left alone, as asked or in other namespaces");
+        }
         let _ = writeln!(out, "nodetap: {}", summary(&totals, &self.folder));
     }
 }
@@ -153,11 +158,16 @@ pub(super) fn limits(options: &options::Recording) -> Limits {
 }
 
 /// The folder of recordings of whoever the command runs as: who called sudo finds them without sudo.
-fn base(identity: Option<&Identity>) -> Result<PathBuf, folder::Error> {
-    match identity {
-        Some(identity) => folder::base(None, Some(&identity.home)),
-        None => folder::default_base(),
+fn base(identity: Option<&Identity>) -> Result<PathBuf, Failure> {
+    let nowhere = |why: String| Failure::Usage(format!("{why}: say where to record with --out DIR"));
+    let Some(identity) = identity else {
+        return folder::default_base().map_err(|_| nowhere("neither XDG_STATE_HOME nor HOME is set".to_owned()));
+    };
+    let home = &identity.home;
+    if !home.is_dir() {
+        return Err(nowhere(format!("`{}` has no home folder ({})", identity.name, home.display())));
     }
+    folder::base(None, Some(home)).map_err(|error| Failure::Usage(error.to_string()))
 }
 
 fn summary(totals: &store::Totals, folder: &Path) -> String {
@@ -178,6 +188,7 @@ fn lost(loss: &Loss) -> String {
         RING_FULL => format!("the kernel had no room for {number} events"),
         MAP_FULL => format!("the kernel had no room for {number} map entries"),
         STEERED_FAILED => format!("{number} connections were refused because nodetap could not take them"),
+        AGENT_AWAY => format!("{number} connections went past nodetap, which did not answer in time"),
         STRAY => format!("{number} connections arrived without a known destination and were reset"),
         CUT_AT_EXIT => format!("{number} connections did not end in time and were reset"),
         _ => format!("lost {number} records ({bytes} bytes): {reason}; `nodetap ls --losses` says when"),
@@ -220,7 +231,7 @@ mod tests {
             workers: None,
         };
         let (recording, _sink) = Recording::start(&options, "app", Ulid::from(1), None).unwrap();
-        let counts = Counts { ring_full: 1, map_full: 2, steered_failed: 3, ..Counts::default() };
+        let counts = Counts { ring_full: 1, map_full: 2, steered_failed: 3, away_inbound: 6, ..Counts::default() };
         recording.end(&Aftermath { others: 0, cut: 5, strays: 4, counts: Some(counts) });
 
         let mut index = Index::read(&folder).unwrap();
@@ -232,7 +243,8 @@ mod tests {
                 _ => None,
             })
             .collect();
-        let expected = [(RING_FULL, 1), (MAP_FULL, 2), (STEERED_FAILED, 3), (STRAY, 4), (CUT_AT_EXIT, 5)];
+        let expected =
+            [(RING_FULL, 1), (MAP_FULL, 2), (STEERED_FAILED, 3), (STRAY, 4), (CUT_AT_EXIT, 5), (AGENT_AWAY, 6)];
         assert_eq!(losses, expected.map(|(reason, number)| (reason.to_owned(), number)).into());
     }
 }

@@ -204,7 +204,11 @@ pub enum Counter {
     MapFull = 4,
     /// Steered connects that did not reach our listener.
     SteeredFailed = 5,
+    /// Connects that the user wants left alone, or of another network namespace: told only as this number.
+    LeftAlone = 6,
+    /// Inbound connections that went to the program directly, because our heartbeat was stale or our listener gone.
+    AwayIn = 7,
 }
 
 /// Number of slots of the counter array.
-pub const COUNTERS: u32 = 6;
+pub const COUNTERS: u32 = 8;
