@@ -14,7 +14,7 @@ use nodetap_core::ulid::UlidSource;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd};
 use tokio::sync::mpsc;
 
-use super::worker::Job;
+use super::desk::Job;
 use super::{PULSE, Shared};
 use crate::steering::{Arrival, Stray};
 

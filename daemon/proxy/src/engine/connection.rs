@@ -13,7 +13,7 @@ use nodetap_core::ulid::UlidSource;
 use tokio::net::TcpStream;
 
 use super::Settings;
-use super::worker::{Desk, Job};
+use super::desk::{Desk, Job};
 use crate::dial::{self, Dialled};
 use crate::steering::Destination;
 use crate::tap::{End, Side, Tap};

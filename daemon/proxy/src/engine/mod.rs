@@ -4,6 +4,7 @@
 
 mod accept;
 mod connection;
+mod desk;
 mod worker;
 
 use std::io;

@@ -1,51 +1,18 @@
 //! A worker: one thread, one runtime, one read buffer, and the connections that were dealt to it.
 
-use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use nodetap_core::ulid::UlidSource;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::{JoinSet, LocalSet};
 
 use super::connection::serve;
+use super::desk::{Desk, Job};
 use super::{PULSE, QUEUE, Shared};
-use crate::steering::Destination;
-use crate::tunnel::Scratch;
-
-/// A connection on its way from the acceptor to a worker.
-#[derive(Debug)]
-pub(super) struct Job {
-    pub(super) stream: std::net::TcpStream,
-    pub(super) destination: Destination,
-    /// When it was accepted.
-    pub(super) accepted: Instant,
-}
-
-/// What the connections of one worker share.
-#[derive(Debug)]
-pub(super) struct Desk {
-    pub(super) shared: Arc<Shared>,
-    pub(super) scratch: Scratch,
-    pub(super) ids: RefCell<UlidSource>,
-    /// worker --reset what is open--> its connections
-    cut: Notify,
-    cutting: Cell<bool>,
-}
-
-impl Desk {
-    /// Returns when open connections have to be reset.
-    pub(super) async fn cut(&self) {
-        while !self.cutting.get() {
-            // Both are of this thread: nothing can come between the look and the wait.
-            self.cut.notified().await;
-        }
-    }
-}
 
 pub(super) fn spawn(
     index: usize,
@@ -56,13 +23,7 @@ pub(super) fn spawn(
     let (job_tx, job_rx) = mpsc::channel(QUEUE);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = std::thread::Builder::new().name(format!("nodetap-data-{index}")).spawn(move || {
-        let desk = Rc::new(Desk {
-            shared,
-            scratch: Scratch::default(),
-            ids: RefCell::new(ids),
-            cut: Notify::new(),
-            cutting: Cell::new(false),
-        });
+        let desk = Rc::new(Desk::new(shared, ids));
         let local = LocalSet::new();
         local.spawn_local(pulse(index, Arc::clone(&desk.shared)));
         local.block_on(&runtime, run(desk, job_rx));
@@ -93,10 +54,7 @@ async fn run(desk: Rc<Desk>, mut jobs: mpsc::Receiver<Job>) {
     loop {
         tokio::select! {
             ended = connections.join_next() => if ended.is_none() { break },
-            _ = cut.wait_for(|cut| *cut), if !desk.cutting.get() => {
-                desk.cutting.set(true);
-                desk.cut.notify_waiters();
-            }
+            _ = cut.wait_for(|cut| *cut), if !desk.is_cutting() => desk.cut_all(),
         }
     }
 }
