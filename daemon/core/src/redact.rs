@@ -108,7 +108,7 @@ fn next_secret(bytes: &[u8], section: Section, from: usize) -> Option<Found> {
             let value_start = start + value_start;
             return Some(Found { secret, value_start, value_end: value_end(bytes, value_start) });
         }
-        start += 1 + slice(bytes, start, bytes.len()).iter().position(|byte| matches!(byte, b'\n' | b'\r'))?;
+        start += 1 + memchr::memchr2(b'\n', b'\r', slice(bytes, start, bytes.len()))?;
     }
 }
 
