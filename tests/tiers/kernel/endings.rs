@@ -9,6 +9,7 @@ use nodetap_tests::netns::Namespace;
 use nodetap_tests::process::{self, Process, Stream};
 use nodetap_tests::records;
 use nodetap_tests::run::Options;
+use nodetap_tests::wait::{DEADLINE, eventually};
 use rustix::process::Signal;
 
 use crate::support::program;
@@ -69,6 +70,8 @@ fn a_run_that_was_not_started_by_nohup_passes_the_hangup_on() {
     assert_eq!(signals(&run.process), expected);
     run.command_pid().unwrap();
     run.process.signal(Signal::HUP).unwrap();
+    // Its standard input stays open meanwhile: the end of that would be an end of another kind.
+    eventually(DEADLINE, "the end after a hangup", || run.process.has_ended().then_some(())).unwrap();
     assert_eq!(run.finish().unwrap().code(), code);
 }
 
