@@ -1,6 +1,6 @@
 //! Clients in the test's own process: where a connection comes from, and how it ended.
 
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -38,6 +38,26 @@ pub fn connect_from(from: SocketAddr, to: SocketAddr) -> Result<TcpStream> {
     let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     Ok(stream)
+}
+
+/// Begins a request whose body has no end in sight, reads the first `answer` bytes of what is answered to its head, and
+/// uploads until nothing on the way takes more.
+///
+/// # Errors
+/// When the connection ends before.
+pub fn upload_until_full(stream: &mut TcpStream, answer: usize) -> Result<()> {
+    stream.write_all(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000000\r\n\r\n")?;
+    stream.read_exact(&mut vec![0; answer])?;
+    // So long nothing moves when all windows are closed; the kernel wakes the writer at once when one opens.
+    stream.set_write_timeout(Some(Duration::from_millis(300)))?;
+    let piece = [0; 64 * 1024];
+    loop {
+        match stream.write(&piece) {
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return Ok(()),
+            Err(error) => return Err(error).context("the connection ended before it was full"),
+        }
+    }
 }
 
 /// Reads until the end, and says what end it was.

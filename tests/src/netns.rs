@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail};
 
+/// The device that leads to a joined namespace.
+pub const WIRE: &str = "wire0";
+
 /// A named network namespace, removed at the end.
 #[derive(Debug)]
 pub struct Namespace {
@@ -39,6 +42,19 @@ impl Namespace {
         let mut whole = vec!["-netns", &self.name];
         whole.extend(arguments);
         ip(&whole)
+    }
+
+    /// Joins it to `other` by a pair of devices, [`WIRE`] in both, up and with these addresses (`10.7.0.1/24`).
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub fn join(&self, address: &str, other: &Self, its_address: &str) -> Result<()> {
+        self.ip(&["link", "add", WIRE, "type", "veth", "peer", "name", WIRE, "netns", &other.name])?;
+        for (namespace, address) in [(self, address), (other, its_address)] {
+            namespace.ip(&["addr", "add", address, "dev", WIRE])?;
+            namespace.ip(&["link", "set", WIRE, "up"])?;
+        }
+        Ok(())
     }
 
     /// The same command, inside it. Unlike `ip netns exec` this leaves the mounts as they are.

@@ -1,6 +1,7 @@
 //! `nodetap run -- CMD`, as a test holds it: its process, the folder it records into, and what CMD's cgroup holds, so
 //! that nothing outlives the test even when nodetap itself was killed.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -16,6 +17,7 @@ use crate::{leftovers, nodetap, records};
 #[derive(Debug, Default)]
 pub struct Options {
     options: Vec<String>,
+    behind: Option<String>,
     namespace: Option<PathBuf>,
     out: Option<PathBuf>,
 }
@@ -36,6 +38,13 @@ impl Options {
     #[must_use]
     pub fn option(mut self, option: &str) -> Self {
         self.options.push(option.to_owned());
+        self
+    }
+
+    /// Has nodetap started by this program (`nohup`), which must become it: its process id is nodetap's.
+    #[must_use]
+    pub fn behind(mut self, program: &str) -> Self {
+        self.behind = Some(program.to_owned());
         self
     }
 
@@ -60,16 +69,15 @@ impl Options {
     pub fn start(self, command: &Command) -> Result<Run> {
         let folder = Folder::new()?;
         let out = self.out.unwrap_or_else(|| folder.join("out"));
-        let mut whole = match &self.namespace {
+        let mut words: Vec<OsString> = self.behind.into_iter().map(OsString::from).collect();
+        if let Some(file) = &self.namespace {
             // Unlike `ip netns exec` this leaves /sys, and so the cgroups, as they are.
-            Some(file) => {
-                let mut enter = Command::new("nsenter");
-                enter.arg(format!("--net={}", file.display())).arg(nodetap::binary());
-                enter
-            }
-            None => nodetap::command(&[]),
-        };
-        whole.env("NO_COLOR", "1").env_remove("SUDO_USER");
+            words.extend(["nsenter".into(), format!("--net={}", file.display()).into()]);
+        }
+        words.push(nodetap::binary().into());
+        let mut words = words.into_iter();
+        let mut whole = Command::new(words.next().context("a command has a first word")?);
+        whole.args(words).env_remove("XDG_STATE_HOME").env_remove("SUDO_USER").env("NO_COLOR", "1");
         whole.arg("run").arg("--out").arg(&out).args(&self.options).arg("--");
         whole.arg(command.get_program()).args(command.get_args());
         Ok(Run { process: Process::start(&mut whole)?, folder, out, cgroup: None })

@@ -9,6 +9,9 @@ use std::time::Duration;
 use anyhow::Result;
 use socket2::SockRef;
 
+/// The beginning of an answer that has no length: it lasts until the connection ends.
+pub const BEGUN: &[u8] = b"HTTP/1.1 200 OK\r\n\r\nbegun";
+
 /// A listening server; it stops listening when it is dropped.
 #[derive(Debug)]
 pub struct Server {

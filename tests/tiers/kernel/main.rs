@@ -1,8 +1,12 @@
 //! What needs the kernel: `nodetap run` on real programs.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests panics like the tests themselves")]
 
+mod aborts;
+mod choices;
+mod endings;
 mod inbound;
 mod lifecycle;
+mod listening;
 mod outage;
 mod outbound;
 mod protocols;
@@ -10,3 +14,4 @@ mod refusal;
 mod routes;
 mod storage;
 mod support;
+mod urgent;

@@ -2,9 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 
-use nodetap_tests::client::{Ending, connect, drain};
+use nodetap_tests::client::{Ending, connect, drain, upload_until_full};
 use nodetap_tests::proxy::Proxy;
 use nodetap_tests::server::{self, Server};
 use nodetap_tests::{machine, memory};
@@ -141,6 +141,49 @@ fn a_reset_in_the_middle_of_an_answer_stays_a_reset() {
 fn a_close_in_the_middle_of_an_answer_stays_a_close() {
     let server = answer_half_and(drop);
     assert_eq!(both(&server, half_an_answer).1.1, Ending::Closed);
+}
+
+#[test]
+fn a_reset_of_an_answer_without_a_length_is_heard_by_a_client_that_still_uploads() {
+    let (reset, resets) = mpsc::channel();
+    let resets = Mutex::new(resets);
+    let server = Server::start("127.0.0.1:0", move |mut stream| {
+        nodetap_tests::http::read_head(&mut stream);
+        stream.write_all(server::BEGUN).unwrap();
+        resets.lock().unwrap().recv().unwrap();
+        server::reset(stream);
+    })
+    .unwrap();
+    let heard = both(&server, |address| {
+        let mut stream = connect(address).unwrap();
+        upload_until_full(&mut stream, server::BEGUN.len()).unwrap();
+        reset.send(()).unwrap();
+        drain(&mut stream).unwrap()
+    });
+    assert_eq!(heard, (Vec::new(), Ending::Reset));
+}
+
+#[test]
+fn a_reset_is_heard_by_a_client_that_has_closed_its_half() {
+    let (reset, resets) = mpsc::channel();
+    let resets = Mutex::new(resets);
+    let server = Server::start("127.0.0.1:0", move |mut stream| {
+        nodetap_tests::http::read_head(&mut stream);
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        stream.write_all(server::BEGUN).unwrap();
+        resets.lock().unwrap().recv().unwrap();
+        server::reset(stream);
+    })
+    .unwrap();
+    let heard = both(&server, |address| {
+        let mut stream = connect(address).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        stream.read_exact(&mut [0; server::BEGUN.len()]).unwrap();
+        reset.send(()).unwrap();
+        drain(&mut stream).unwrap()
+    });
+    assert_eq!(heard, (Vec::new(), Ending::Reset));
 }
 
 #[test]
