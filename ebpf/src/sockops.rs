@@ -19,9 +19,14 @@ const TCP_LISTEN_CB: u32 = 11;
 /// BPF_SOCK_OPS_STATE_CB_FLAG.
 const STATE_CB_FLAG: u32 = 4;
 const AF_INET6: u32 = 10;
+// States of the kernel's `tcp_states.h`.
 const SYN_SENT: u32 = 2;
+const FIN_WAIT2: u32 = 5;
 const CLOSE: u32 = 7;
+const CLOSE_WAIT: u32 = 8;
+const LAST_ACK: u32 = 9;
 const LISTEN: u32 = 10;
+const CLOSING: u32 = 11;
 const NO_EXIST: u64 = 1;
 const LOOPBACK4: [u32; 4] = [0, 0, MAPPED, u32::from_be(0x7f00_0001)];
 const LOOPBACK6: [u32; 4] = [0, 0, 0, u32::from_be(1)];
@@ -118,8 +123,20 @@ fn closed(ctx: &SockOpsContext, from: u32) {
     }
     if DIRECT.remove(cookie).is_ok() {
         let kind = if from == SYN_SENT { EventKind::DirectFailed } else { EventKind::DirectClosed };
-        event(ctx, cookie, kind, local(ctx));
+        let (sent, received) = payload(ctx, from);
+        tell(ctx, cookie, kind, local(ctx), sent, received);
     }
+}
+
+/// Payload bytes of a connection that ends in state `from`. The kernel counts sequence numbers: the SYN and, once it was
+/// acknowledged, the FIN among those sent; the other side's FIN among those received.
+#[inline(always)]
+fn payload(ctx: &SockOpsContext, from: u32) -> (u64, u64) {
+    // SAFETY: the context is the kernel's; the verifier checks each field access.
+    let (acked, received) = unsafe { ((*ctx.ops).bytes_acked, (*ctx.ops).bytes_received) };
+    let fin_sent = matches!(from, FIN_WAIT2 | LAST_ACK | CLOSING);
+    let fin_received = matches!(from, FIN_WAIT2 | CLOSE_WAIT | LAST_ACK | CLOSING);
+    (acked.saturating_sub(1 + u64::from(fin_sent)), received.saturating_sub(u64::from(fin_received)))
 }
 
 #[inline(always)]
@@ -133,21 +150,23 @@ fn stopped_listening(ctx: &SockOpsContext, cookie: u64) {
 
 #[inline(always)]
 fn event(ctx: &SockOpsContext, cookie: u64, kind: EventKind, local: Endpoint) {
-    // SAFETY: the context is the kernel's; the verifier checks each field access.
-    let (sent, received, retransmits) =
-        unsafe { ((*ctx.ops).bytes_acked, (*ctx.ops).bytes_received, (*ctx.ops).total_retrans) };
+    tell(ctx, cookie, kind, local, 0, 0);
+}
+
+#[inline(always)]
+fn tell(ctx: &SockOpsContext, cookie: u64, kind: EventKind, local: Endpoint, sent: u64, received: u64) {
     maps::tell(&Event {
         cookie,
         // SAFETY: the helper has no preconditions.
         time_ns: unsafe { bpf_ktime_get_ns() },
-        // The kernel counts the SYN among the acknowledged bytes, and the FIN among the received ones.
-        sent: sent.saturating_sub(1),
-        received: received.saturating_sub(1),
+        sent,
+        received,
         local,
         remote: remote(ctx),
         kind: kind as u32,
         reason: 0,
-        retransmits,
+        // SAFETY: as in `payload`.
+        retransmits: unsafe { (*ctx.ops).total_retrans },
         pid: 0,
         comm: [0; COMM],
     });
@@ -170,7 +189,7 @@ fn address(ctx: &SockOpsContext, ip4: u32, local: bool) -> [u32; 4] {
     if ctx.family() != AF_INET6 {
         return [0, 0, MAPPED, ip4];
     }
-    // SAFETY: as in `event`; word by word, because the verifier refuses wide accesses to these fields.
+    // SAFETY: as in `payload`; word by word, because the verifier refuses wide accesses to these fields.
     unsafe {
         let ip6 = if local { &raw const (*ctx.ops).local_ip6 } else { &raw const (*ctx.ops).remote_ip6 };
         [

@@ -131,6 +131,12 @@ impl Maps {
         locked(&self.refused).insert(Wire(wire::endpoint(destination)), until, 0).map_err(io)
     }
 
+    /// Takes that back.
+    pub fn forgive(&self, destination: SocketAddr) {
+        // It is there, or was never made.
+        let _ = locked(&self.refused).remove(&Wire(wire::endpoint(destination)));
+    }
+
     /// Announces a dial of ours from `local` on behalf of `client`, before its first packet.
     pub fn announce(&self, local: SocketAddr, client: SocketAddr) -> io::Result<()> {
         locked(&self.dials).insert(Wire(wire::endpoint(local)), Wire(wire::endpoint(client)), 0).map_err(io)

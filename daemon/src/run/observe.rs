@@ -63,11 +63,13 @@ pub(super) struct Pending {
 impl<S: Sink> Observer<S> {
     /// Brings the hooks' picture of foreign listeners up to date. Called once before the target starts.
     pub(super) fn sync(&mut self) {
+        // Asked before and after: a socket that begins or ends meanwhile must not look like somebody else's.
+        let mut own: HashMap<u64, SocketAddr> = self.maps.listeners().into_iter().collect();
         let all = match listeners() {
             Ok(all) => all,
             Err(error) => return tracing::debug!(%error, "cannot list listening sockets"),
         };
-        let own: HashMap<u64, SocketAddr> = self.maps.listeners().into_iter().collect();
+        own.extend(self.maps.listeners());
         let (ours, others): (Vec<Listener>, Vec<Listener>) =
             all.into_values().partition(|listener| own.contains_key(&listener.cookie));
         let foreign: BTreeSet<_> =

@@ -168,10 +168,15 @@ impl Steering for KernelSteering {
 
     fn failed(&self, destination: &Destination) {
         let connection = &destination.connection;
-        if connection.direction == Direction::Outbound
-            && let Err(error) = self.maps.refuse(connection.server, REFUSED_HOLD)
-        {
-            tracing::warn!(%error, server = %connection.server, "cannot leave a refusing destination to the kernel");
+        if connection.direction != Direction::Outbound {
+            return;
+        }
+        if let Err(error) = self.maps.refuse(connection.server, REFUSED_HOLD) {
+            tracing::debug!(%error, server = %connection.server, "cannot leave a refusing destination to the kernel");
+        }
+        // The target may have begun to listen there since it refused; its hook could not take back what was not there.
+        if self.maps.is_listening(connection.server) {
+            self.maps.forgive(connection.server);
         }
     }
 
