@@ -1,7 +1,7 @@
 //! The listeners that steered connections arrive at. All on loopback addresses, on ports that the kernel chooses.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -30,17 +30,16 @@ impl Listeners {
     /// # Errors
     /// When IPv4 loopback is not to be had.
     pub(super) fn open() -> io::Result<Self> {
-        let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
-        let several = |address| (0..OUTBOUND).map(|_| bind(address)).collect::<io::Result<Vec<_>>>();
-        let (outbound6, inbound6) = match (several(v6), bind(v6)) {
+        let (v4, v6) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST));
+        let several = |address| (0..OUTBOUND).map(|_| bind_aside(address)).collect::<io::Result<Vec<_>>>();
+        let (outbound6, inbound6) = match (several(v6), bind_aside(v6)) {
             (Ok(outbound), Ok(inbound)) => (outbound, Some(inbound)),
             (Err(error), _) | (_, Err(error)) => {
                 tracing::info!(%error, "no IPv6 loopback: IPv6 is left alone");
                 (Vec::new(), None)
             }
         };
-        Ok(Self { outbound4: several(v4)?, outbound6, inbound4: bind(v4)?, inbound6 })
+        Ok(Self { outbound4: several(v4)?, outbound6, inbound4: bind_aside(v4)?, inbound6 })
     }
 
     /// What the hooks are told.
@@ -69,6 +68,21 @@ impl Listeners {
 
 fn ports(listeners: &[TcpListener]) -> Vec<u16> {
     listeners.iter().filter_map(|listener| listener.local_addr().ok()).map(|address| address.port()).collect()
+}
+
+/// Ports above those that the kernel gives to programs by default.
+const ASIDE: std::ops::RangeInclusive<u16> = 61_000..=65_535;
+/// Ports that are tried there before the kernel may choose.
+const ATTEMPTS: u32 = 64;
+
+/// A listener of our own, on a port that no program is likely to have had a moment ago, or to expect closed.
+fn bind_aside(address: IpAddr) -> io::Result<TcpListener> {
+    let width = u128::from(ASIDE.end() - ASIDE.start()) + 1;
+    let aside = (0..ATTEMPTS).find_map(|_| {
+        let port = ASIDE.start() + u16::try_from(super::random() % width).unwrap_or(0);
+        bind(SocketAddr::new(address, port)).ok()
+    });
+    aside.map_or_else(|| bind(SocketAddr::new(address, 0)), Ok)
 }
 
 /// A listening socket.
