@@ -80,17 +80,3 @@ impl Drop for Load {
         self.stop.store(true, Ordering::Relaxed);
     }
 }
-
-/// The duration below which the share `part` (0 to 1) of the attempts stayed.
-pub fn percentile(attempts: &[Attempt], part: f64) -> Duration {
-    let mut took: Vec<Duration> = attempts.iter().map(|attempt| attempt.took).collect();
-    took.sort_unstable();
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "an index below the length of a list"
-    )]
-    let index = ((took.len() as f64 * part) as usize).min(took.len().saturating_sub(1));
-    took.get(index).copied().unwrap_or_default()
-}

@@ -1,4 +1,4 @@
-//! The machine as something that tests share: those that compare times take it alone.
+//! The machine as something that tests share: those that measure memory take it alone.
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
