@@ -193,6 +193,7 @@ fn observe(
         ids: UlidSource::new(random()),
         stop: Arc::clone(stop),
         foreign: BTreeSet::new(),
+        others: None,
         v6only: BTreeSet::new(),
         looks: HashMap::new(),
         direct: HashMap::new(),

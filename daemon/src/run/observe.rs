@@ -42,6 +42,8 @@ pub(super) struct Observer<S> {
     pub stop: Arc<OwnedFd>,
     /// Foreign endpoints as the hooks know them.
     pub foreign: BTreeSet<SocketAddr>,
+    /// Cookies of everybody else's listening sockets at the last look.
+    pub others: Option<BTreeSet<u64>>,
     /// Endpoints of the target that take no IPv4, as the hooks know them.
     pub v6only: BTreeSet<SocketAddr>,
     /// How often the process behind a listening socket was looked for.
@@ -72,8 +74,16 @@ impl<S: Sink> Observer<S> {
         own.extend(self.maps.listeners());
         let (ours, others): (Vec<Listener>, Vec<Listener>) =
             all.into_values().partition(|listener| own.contains_key(&listener.cookie));
-        let foreign: BTreeSet<_> =
-            others.iter().map(|other| other.address).filter(|address| !address.ip().is_unspecified()).collect();
+        let others_now: BTreeSet<u64> = others.iter().map(|other| other.cookie).collect();
+        let foreign: BTreeSet<_> = others
+            .iter()
+            // A socket of the target that came and went during the look is in neither list of its own. Somebody else's
+            // is still there at the next look; before the target starts, all are somebody else's.
+            .filter(|other| self.others.as_ref().is_none_or(|seen| seen.contains(&other.cookie)))
+            .map(|other| other.address)
+            .filter(|address| !address.ip().is_unspecified())
+            .collect();
+        self.others = Some(others_now);
         for (endpoint, now) in changes(&self.foreign, &foreign) {
             match self.maps.set_foreign(endpoint, now) {
                 Ok(()) if now => _ = self.foreign.insert(endpoint),
