@@ -77,6 +77,8 @@ impl Acceptor {
                 Ok(ready) => ready,
                 Err(error) => return tracing::error!(%error, "cannot wait for connections"),
             };
+            // Nothing waits to be accepted any more, so nothing fails to be.
+            self.exhausted &= !ready.is_empty();
             for index in ready {
                 if index == self.listeners.len() {
                     return;
@@ -106,7 +108,11 @@ impl Acceptor {
                     self.exhausted = false;
                     self.dispatch(index, stream, client);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // The kernel looks for a descriptor first: there is one again.
+                    self.exhausted = false;
+                    return;
+                }
                 Err(error) if is_exhausted(&error) => {
                     if !self.exhausted {
                         tracing::debug!(%error, "cannot accept: connections wait; raise the limit of open files");
