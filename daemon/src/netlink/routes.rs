@@ -170,12 +170,8 @@ impl Changes {
 
     /// Waits for a change, or for the time to be over. Changes that came together are told once.
     pub fn wait(&self, timeout: Duration) -> bool {
-        let timeout = Timespec {
-            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(timeout.subsec_nanos()),
-        };
         let mut fds = [PollFd::from_borrowed_fd(self.as_fd(), PollFlags::IN)];
-        if !matches!(rustix::event::poll(&mut fds, Some(&timeout)), Ok(ready) if ready > 0) {
+        if !matches!(rustix::event::poll(&mut fds, Timespec::try_from(timeout).ok().as_ref()), Ok(ready) if ready > 0) {
             return false;
         }
         // An overrun (ENOBUFS) means that there were changes, too.

@@ -8,7 +8,6 @@ mod wire;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::time::Duration;
 
 use aya::programs::{CgroupAttachMode, CgroupSockAddr, SkLookup, SockOps};
 use aya::{Ebpf, EbpfLoader};
@@ -167,9 +166,6 @@ impl Probes {
         maps.settings(&self.settings)
     }
 }
-
-/// How long the hooks trust a heartbeat.
-pub const HEARTBEAT_STALE: Duration = Duration::from_nanos(nodetap_ebpf_common::HEARTBEAT_STALE_NS);
 
 fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, Error>
 where

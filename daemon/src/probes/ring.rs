@@ -85,15 +85,11 @@ impl Ring {
 
     /// Waits until something is there, `stop` is readable, or the time is over.
     pub fn wait(&self, stop: BorrowedFd<'_>, timeout: std::time::Duration) -> io::Result<()> {
-        let timeout = Timespec {
-            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(timeout.subsec_nanos()),
-        };
         let mut fds = [
             PollFd::from_borrowed_fd(self.events.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(stop, PollFlags::IN),
         ];
-        match rustix::event::poll(&mut fds, Some(&timeout)) {
+        match rustix::event::poll(&mut fds, Timespec::try_from(timeout).ok().as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(errno) => Err(errno.into()),
         }

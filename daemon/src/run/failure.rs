@@ -24,12 +24,12 @@ pub enum Failure {
     Usage(String),
     #[error(transparent)]
     Identity(#[from] child::Error),
-    #[error("{source}; {}", cgroup_advice(.source))]
+    #[error("{source}; {}", advice(.source.is_permission()))]
     Cgroup {
         #[from]
         source: cgroup::Error,
     },
-    #[error("{source}; {}", probes_advice(.source))]
+    #[error("{source}; {}", advice(.source.is_permission()))]
     Probes {
         #[from]
         source: probes::Error,
@@ -58,10 +58,6 @@ impl Failure {
     }
 }
 
-fn cgroup_advice(error: &cgroup::Error) -> &'static str {
-    if error.is_permission() { GRANT } else { "`nodetap doctor` checks this machine" }
-}
-
-fn probes_advice(error: &probes::Error) -> &'static str {
-    if error.is_permission() { GRANT } else { "`nodetap doctor` checks this machine" }
+fn advice(is_permission: bool) -> &'static str {
+    if is_permission { GRANT } else { "`nodetap doctor` checks this machine" }
 }

@@ -10,7 +10,7 @@ mod worker;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -67,7 +67,6 @@ impl Engine {
             open: AtomicU64::new(0),
             strays: AtomicU64::new(0),
             cut: watch::Sender::new(false),
-            stopped: AtomicBool::new(false),
         });
         let mut queues = Vec::with_capacity(count);
         let mut workers = Vec::with_capacity(count);
@@ -120,15 +119,13 @@ impl Engine {
         for worker in self.workers.drain(..) {
             let _ = worker.join();
         }
-        self.shared.stopped.store(true, Ordering::Release);
     }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        if !self.shared.stopped.load(Ordering::Acquire) {
-            self.finish();
-        }
+        // After a drain there is nothing left to do here.
+        self.finish();
     }
 }
 
@@ -167,7 +164,6 @@ struct Shared {
     strays: AtomicU64,
     /// engine --true: reset what is open--> connections
     cut: watch::Sender<bool>,
-    stopped: AtomicBool,
 }
 
 impl Shared {
