@@ -89,8 +89,9 @@ fn control_c_on_a_terminal_reaches_the_command_once() {
         print('interrupted', count, 'times', flush=True)\nraise SystemExit(5)\n";
     std::fs::write(&counter, text).unwrap();
     let out = folder.join("out");
+    // `exec`: a shell that waits (dash does) would get the terminal's signal as well and answer 130 in nodetap's place.
     let line = format!(
-        "{} run --quiet --out {} -- /usr/bin/python3 {}",
+        "exec {} run --quiet --out {} -- /usr/bin/python3 {}",
         nodetap::binary().display(),
         out.display(),
         counter.display()
