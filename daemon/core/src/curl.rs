@@ -152,7 +152,7 @@ mod tests {
     fn shown(head: &str, body: &[u8]) -> String {
         let mut exchange = samples::exchange();
         exchange.request.head = head.as_bytes().to_vec();
-        exchange.request.body = Body { size: body.len() as u64, kept: body.to_vec() };
+        exchange.request.body = Body { size: body.len() as u64, kept: body.to_vec(), in_messages: false };
         command(&exchange)
     }
 
@@ -182,7 +182,7 @@ mod tests {
     fn redacted_and_cut_parts_are_said_above() {
         let mut exchange = samples::exchange();
         exchange.request.head = b"POST / HTTP/1.1\r\nHost: x:8080\r\nCookie: [redacted]\r\n\r\n".to_vec();
-        exchange.request.body = Body { size: 9, kept: vec![0, 255] };
+        exchange.request.body = Body { size: 9, kept: vec![0, 255], in_messages: false };
         let lines = command(&exchange);
         let lines: Vec<&str> = lines.lines().collect();
         assert_eq!(lines[0], "# Cookie was redacted: add -H 'Cookie: …'");

@@ -126,7 +126,11 @@ mod tests {
 
     fn message(coding: &str, bytes: &[u8]) -> Message {
         let head = format!("HTTP/1.1 200 OK\r\ncontent-ENCODING: {coding}\r\n\r\n").into_bytes();
-        Message { head, body: Body { size: bytes.len() as u64, kept: bytes.to_vec() }, trailers: vec![] }
+        Message {
+            head,
+            body: Body { size: bytes.len() as u64, kept: bytes.to_vec(), in_messages: false },
+            trailers: vec![],
+        }
     }
 
     #[test]

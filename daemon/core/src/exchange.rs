@@ -31,6 +31,14 @@ pub enum Via {
     Direct,
     /// Accepted by a reverse proxy's listener.
     Reverse,
+    /// Asked of the forward proxy: an absolute-form request (RFC 9112 §3.2.2).
+    ForwardHttp,
+    /// Asked of the forward proxy: a CONNECT tunnel (RFC 9110 §9.3.6), over HTTP/1.1 or HTTP/2.
+    ForwardConnect,
+    /// Asked of the forward proxy: SOCKS 4 or 4a.
+    ForwardSocks4,
+    /// Asked of the forward proxy: SOCKS 5 (RFC 1928).
+    ForwardSocks5,
 }
 
 /// What was spoken, as far as it was understood.
@@ -42,6 +50,13 @@ pub enum Protocol {
     Tls,
     /// Anything else.
     Tcp,
+    Http2,
+    /// A call over HTTP/2 with a content type of `application/grpc…`.
+    Grpc,
+    /// An exchange that became a WebSocket (RFC 6455, RFC 8441).
+    WebSocket,
+    /// A response of the content type `text/event-stream`.
+    EventStream,
 }
 
 /// How an exchange or a connection ended.
@@ -78,6 +93,8 @@ pub struct TlsFacts {
     pub alpn: Option<String>,
     /// Was the TLS terminated by us, so that the plaintext is recorded?
     pub opened: bool,
+    /// It was to be opened and was not: why, a fixed word (`upstream_unverified`, `client_rejected`, …).
+    pub passthrough: Option<Cow<'static, str>>,
 }
 
 /// What all exchanges of one connection have in common. Made once, shared.
@@ -105,12 +122,16 @@ pub struct Body {
     /// The first bytes of it, up to the cap; content encodings stay as sent.
     #[serde(with = "serde_bytes")]
     pub kept: Vec<u8>,
+    /// What was kept of it is in the [`StreamMessage`]s of this exchange, and not here.
+    pub in_messages: bool,
 }
 
 /// One HTTP message: request or response.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Message {
-    /// Start line and field lines exactly as sent, with the empty line that ends them (absent when cut).
+    /// Start line and field lines exactly as sent, with the empty line that ends them (absent when cut). Of HTTP/2,
+    /// which sends no such bytes: the same fields written as HTTP/1.1 would, the request target in absolute form, the
+    /// version `HTTP/2`; `:protocol` (RFC 8441) is kept as a field line, the other pseudo-headers are in the start line.
     #[serde(with = "serde_bytes")]
     pub head: Vec<u8>,
     pub body: Body,
@@ -145,6 +166,10 @@ pub struct Exchange {
     /// When the first byte of the request arrived.
     pub time: UnixMicros,
     pub protocol: Protocol,
+    /// The HTTP/2 stream it was.
+    pub stream: Option<u32>,
+    /// Of a connection whose TLS was opened.
+    pub tls: Option<Arc<TlsFacts>>,
     pub request: Message,
     /// Interim (1xx) responses that came before the final one, raw heads one after the other.
     #[serde(with = "serde_bytes")]
@@ -153,6 +178,8 @@ pub struct Exchange {
     pub response: Option<Message>,
     pub timing: Timing,
     pub bytes: Bytes,
+    /// How many [`StreamMessage`]s each side sent, where the exchange is a gRPC call or a WebSocket.
+    pub messages: Option<Messages>,
     pub outcome: Outcome,
     /// One sentence when the outcome is not `Complete`.
     pub detail: Option<Cow<'static, str>>,
@@ -161,6 +188,65 @@ pub struct Exchange {
     /// What was given up of this record, and why, filled in by the tap: so far only interim heads that are beyond its
     /// limit ("interim: beyond the limit of one head"). A body that is cut at its cap says so by `Body::size`.
     pub dropped: Vec<Cow<'static, str>>,
+}
+
+/// Messages of an exchange by who sent them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Messages {
+    pub client: u64,
+    pub server: u64,
+}
+
+/// Who of the two sent something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Sender {
+    Client,
+    Server,
+}
+
+/// What a [`StreamMessage`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum MessageKind {
+    /// WebSocket (RFC 6455 §5.6), as the four below.
+    Text,
+    Binary,
+    Ping,
+    Pong,
+    /// The body is the frame's payload: nothing, or two bytes of code and a reason in UTF-8.
+    Close,
+    /// One length-prefixed message of a gRPC call, without its prefix.
+    Grpc,
+    /// A piece of a body that does not end soon, as it came; its border means nothing.
+    Piece,
+}
+
+/// A part of an exchange that is written while the exchange is open: one WebSocket message, one message of a gRPC
+/// call, or a piece of an endless body (64 KiB, or what came in a second).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamMessage {
+    pub id: Ulid,
+    pub connection: Arc<Connection>,
+    /// When its first byte arrived.
+    pub time: UnixMicros,
+    /// [`Exchange::id`], which is written later.
+    pub exchange: Ulid,
+    /// Counts from 0 within the exchange, both senders together, in the order in which they were whole.
+    pub seq: u64,
+    pub stream: Option<u32>,
+    pub protocol: Protocol,
+    pub sender: Sender,
+    pub kind: MessageKind,
+    /// After decompression, where the protocol compresses messages (permessage-deflate, `grpc-encoding`).
+    pub body: Body,
+    /// Bytes of it on the wire, with its framing.
+    pub wire: u64,
+    /// It came compressed.
+    pub compressed: bool,
+    /// `time` to its last byte.
+    pub end: Micros,
+    /// `Complete`, or what was wrong with it (then with a sentence).
+    pub outcome: Outcome,
+    pub detail: Option<Cow<'static, str>>,
 }
 
 /// A connection that holds no exchange (opaque, refused, direct), or whose tap went blind: written when it ends.
@@ -188,10 +274,18 @@ pub struct Loss {
     pub bytes: u64,
 }
 
+impl StreamMessage {
+    /// Its last byte.
+    pub fn until(&self) -> UnixMicros {
+        self.time.saturating_add(self.end)
+    }
+}
+
 /// What a recorder is given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     Exchange(Box<Exchange>),
     Connection(Box<ConnectionSummary>),
     Loss(Loss),
+    Message(Box<StreamMessage>),
 }

@@ -236,7 +236,7 @@ mod tests {
         let mut exchange = samples::exchange();
         let zstd = ruzstd::encoding::compress_to_vec(&b"needle"[..], ruzstd::encoding::CompressionLevel::Fastest);
         let mut response = samples::message("HTTP/1.1 200 OK\r\nContent-Encoding: zstd\r\n\r\n", "");
-        response.body = crate::exchange::Body { size: zstd.len() as u64, kept: zstd };
+        response.body = crate::exchange::Body { size: zstd.len() as u64, kept: zstd, in_messages: false };
         exchange.response = Some(response);
         let filter = Filter { grep: Some(Grep::new("^needle$").unwrap()), ..Filter::default() };
         assert!(filter.matches(&exchange.into()));

@@ -426,9 +426,9 @@ mod tests {
             ruzstd::encoding::compress_to_vec(&b"to be or not to be"[..], ruzstd::encoding::CompressionLevel::Fastest);
         let length = zstd.len() as u64;
         let mut response = samples::message("HTTP/1.1 200 OK\r\nContent-Encoding: zstd\r\n\r\n", "");
-        response.body = Body { size: length, kept: zstd };
+        response.body = Body { size: length, kept: zstd, in_messages: false };
         exchange.response = Some(response);
-        exchange.request.body = Body { size: 10, kept: vec![0xff, 0] };
+        exchange.request.body = Body { size: 10, kept: vec![0xff, 0], in_messages: false };
         let entry = value(&exchange);
         let content = &entry["response"]["content"];
         assert_eq!((&content["text"], &content["size"]), (&json!("to be or not to be"), &json!(18)));

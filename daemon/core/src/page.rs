@@ -4,7 +4,9 @@
 use jiff::tz::TimeZone;
 
 use crate::decode;
-use crate::exchange::{Bytes, Connection, ConnectionSummary, Event, Exchange, Message, Outcome, Protocol, Timing};
+use crate::exchange::{
+    Bytes, Connection, ConnectionSummary, Event, Exchange, Message, Outcome, Protocol, StreamMessage, Timing,
+};
 use crate::head::{Fields, Head, heads};
 use crate::record::headers;
 use crate::row::{Row, direction, outcome, protocol};
@@ -23,6 +25,7 @@ pub fn page(event: &Event, style: Style, zone: &TimeZone) -> String {
     match event {
         Event::Exchange(exchange) => page.exchange(exchange, event, zone),
         Event::Connection(summary) => page.connection(summary, zone),
+        Event::Message(message) => page.stream_message(message, zone),
         Event::Loss(loss) => {
             let span = format!("{} to {}", time::in_full(loss.time, zone), time::in_full(loss.until, zone));
             page.fact("lost", &format!("{} records, {}", loss.exchanges, size::show(loss.bytes)));
@@ -121,6 +124,25 @@ impl Page {
             self.fact("tls", &format!("version {}, sni {}", or_unknown(&tls.version), or_unknown(&tls.sni)));
             self.fact("alpn", &format!("{} (offered: {})", or_unknown(&tls.alpn), tls.offered_alpn.join(", ")));
         }
+    }
+
+    fn stream_message(&mut self, message: &StreamMessage, zone: &TimeZone) {
+        let timing = Timing { end: Some(message.end), ..Timing::default() };
+        self.common(
+            &Common {
+                id: message.id,
+                time: message.time,
+                connection: &message.connection,
+                protocol: message.protocol,
+                timing,
+                bytes: Bytes::default(),
+                outcome: message.outcome,
+                detail: message.detail.as_deref(),
+            },
+            zone,
+        );
+        self.fact("exchange", &format!("{}, message {}", message.exchange, message.seq));
+        self.fact("size", &size::show(message.body.size));
     }
 
     fn common(&mut self, common: &Common<'_>, zone: &TimeZone) {

@@ -74,6 +74,18 @@ impl<'a> Row<'a> {
                     detail: summary.detail.as_deref(),
                 })
             }
+            Event::Message(message) => Some(Self {
+                id: message.id,
+                time: message.time,
+                connection: &message.connection,
+                protocol: message.protocol,
+                http: None,
+                target: message.connection.server.to_string(),
+                size: message.body.size,
+                duration: Some(message.end),
+                outcome: message.outcome,
+                detail: message.detail.as_deref(),
+            }),
             Event::Loss(_) => None,
         }
     }
@@ -112,6 +124,10 @@ pub fn protocol(protocol: Protocol) -> &'static str {
         Protocol::Http11 => "http/1.1",
         Protocol::Tls => "tls",
         Protocol::Tcp => "tcp",
+        Protocol::Http2 => "h2",
+        Protocol::Grpc => "grpc",
+        Protocol::WebSocket => "websocket",
+        Protocol::EventStream => "sse",
     }
 }
 

@@ -24,7 +24,7 @@ impl From<ConnectionSummary> for Event {
 }
 
 pub(crate) fn message(head: &str, body: &str) -> Message {
-    let body = Body { size: body.len() as u64, kept: body.as_bytes().to_vec() };
+    let body = Body { size: body.len() as u64, kept: body.as_bytes().to_vec(), in_messages: false };
     Message { head: head.as_bytes().to_vec(), body, trailers: vec![] }
 }
 
@@ -46,11 +46,14 @@ pub(crate) fn exchange() -> Exchange {
         connection: Arc::new(connection),
         time: TIME,
         protocol: Protocol::Http11,
+        stream: None,
+        tls: None,
         request: message("GET /items?q=1 HTTP/1.1\r\nHost: web.shop\r\naCCept: */*\r\n\r\n", ""),
         interim: vec![],
         response: Some(message("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n", r#"{"a":[1,true]}"#)),
         timing: Timing { connected: Some(310), request_end: Some(322), first_byte: Some(4801), end: Some(5120) },
         bytes: Bytes { sent: 64, received: 190 },
+        messages: None,
         outcome: Outcome::Complete,
         detail: None,
         redacted: vec![],
@@ -71,6 +74,7 @@ pub(crate) fn connection() -> ConnectionSummary {
             offered_alpn: vec!["h2".into(), "http/1.1".into()],
             alpn: None,
             opened: false,
+            passthrough: None,
         }),
         timing,
         bytes,
@@ -93,7 +97,7 @@ pub(crate) fn all() -> Vec<Event> {
     binary.request = message("POST http://x/y HTTP/1.1\r\nSet-Cookie: \r\nX: \r\n\r\n", "a\u{1b}b");
     binary.redacted = vec!["request.header.set-cookie".into()];
     if let Some(response) = &mut binary.response {
-        response.body = Body { size: 100, kept: vec![0xff, 0, 1] };
+        response.body = Body { size: 100, kept: vec![0xff, 0, 1], in_messages: false };
         response.trailers = b"X-T: 1\r\n".to_vec();
     }
     let reason = "queue_full".into();

@@ -45,6 +45,27 @@ pub fn of_head(head: &Head<'_>, server: SocketAddr) -> Url {
     Url { text: format!("http://{authority}"), target: raw() }
 }
 
+/// `%41` becomes `A`; what is no such escape stays, and what is no UTF-8 afterwards is read as ISO 8859-1.
+pub fn percent_decoded(text: &str) -> String {
+    let hex = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let escaped = (*first == b'%').then(|| Some(hex(after.first())? * 16 + hex(after.get(1))?)).flatten();
+        match escaped.and_then(|byte| u8::try_from(byte).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    decode(&bytes).into_owned()
+}
+
 /// Host and port of a url, as written there.
 pub fn authority(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);

@@ -11,6 +11,9 @@ pub trait Sink: Send + Sync + 'static {
     /// Records that were lost before they could be handed over, by a fixed word of a reason.
     fn lost(&self, reason: &'static str, exchanges: u64, bytes: u64);
 
+    /// TLS that was to be opened was passed through untouched, by a fixed word of a reason.
+    fn passed_through(&self, _reason: &'static str) {}
+
     /// Does anybody want records? If not, no tap is made, and bytes are pumped without being looked at.
     fn wants_records(&self) -> bool {
         true

@@ -77,7 +77,7 @@ fn write(kind: Kind, index: &mut Index, filter: &Filter, mut out: impl Write) ->
             let mut har = har::Writer::new(out, env!("CARGO_PKG_VERSION"))?;
             for_each(index, filter, false, |event| match event {
                 Event::Exchange(exchange) => Ok(har.write(&exchange)?),
-                Event::Connection(_) | Event::Loss(_) => Ok(()),
+                Event::Connection(_) | Event::Loss(_) | Event::Message(_) => Ok(()),
             })?;
             har.finish()?;
         }

@@ -50,6 +50,7 @@ impl Follower {
         events.sort_by_key(|event| match event {
             Event::Exchange(exchange) => exchange.time,
             Event::Connection(summary) => summary.connection.accepted,
+            Event::Message(message) => message.time,
             Event::Loss(loss) => loss.time,
         });
         Ok(events)

@@ -59,6 +59,10 @@ pub(super) fn loss_of(event: &Event, reason: &'static str) -> Loss {
             let target = summary.connection.target.clone();
             Loss { time, until, target, reason: reason.into(), exchanges: 1, bytes }
         }
+        Event::Message(message) => {
+            let target = message.connection.target.clone();
+            Loss { time, until, target, reason: reason.into(), exchanges: 1, bytes }
+        }
     }
 }
 
@@ -70,6 +74,7 @@ pub(super) fn span(event: &Event) -> (u64, u64) {
             let time = summary.connection.accepted;
             (time, time + summary.timing.end.unwrap_or(0))
         }
+        Event::Message(message) => (message.time, message.until()),
         Event::Loss(loss) => (loss.time, loss.until),
     }
 }
@@ -83,6 +88,7 @@ pub(super) fn weight(event: &Event) -> usize {
             };
             message(&exchange.request) + exchange.interim.len() + exchange.response.as_ref().map_or(0, message)
         }
+        Event::Message(message) => message.body.kept.len(),
         Event::Connection(_) | Event::Loss(_) => 0,
     }
 }
@@ -108,7 +114,7 @@ impl Missed {
         // A loss that is lost keeps its number at least, if not its reason.
         let (exchanges, bytes) = match event {
             Event::Loss(loss) => (loss.exchanges, loss.bytes),
-            Event::Exchange(_) | Event::Connection(_) => (1, weight(event) as u64),
+            Event::Exchange(_) | Event::Connection(_) | Event::Message(_) => (1, weight(event) as u64),
         };
         self.time.fetch_min(time, Ordering::Relaxed);
         self.until.fetch_max(until, Ordering::Relaxed);

@@ -74,6 +74,8 @@ pub struct Totals {
     pub outbound_exchanges: u64,
     pub inbound_connections: u64,
     pub outbound_connections: u64,
+    /// Messages of WebSockets and gRPC calls, and pieces of endless bodies.
+    pub messages: u64,
     /// Bytes of segments.
     pub bytes: u64,
     /// One for each target and reason.

@@ -36,17 +36,20 @@ fn exchange(number: u64, body: usize) -> Event {
         accepted: time,
     });
     let head = format!("GET /{number} HTTP/1.1\r\nCookie: {SECRET}\r\n\r\n").into_bytes();
-    let body = Body { size: body as u64, kept: vec![b'x'; body] };
+    let body = Body { size: body as u64, kept: vec![b'x'; body], in_messages: false };
     Event::Exchange(Box::new(Exchange {
         id: ids.next(time),
         connection,
         time,
         protocol: Protocol::Http11,
+        stream: None,
+        tls: None,
         request: Message { head, body, trailers: vec![] },
         interim: format!("HTTP/1.1 103 X\r\nSet-Cookie : {SECRET}\n\n").into_bytes(),
         response: Some(Message { head: b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), ..Message::default() }),
         timing: Timing { end: Some(10), ..Timing::default() },
         bytes: Bytes::default(),
+        messages: None,
         outcome: Outcome::Complete,
         detail: None,
         redacted: vec![],

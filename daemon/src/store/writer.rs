@@ -272,6 +272,7 @@ impl Writer {
                 Direction::Inbound => &mut totals.inbound_connections,
                 Direction::Outbound => &mut totals.outbound_connections,
             },
+            Event::Message(_) => &mut totals.messages,
             Event::Loss(_) => return,
         };
         *counter += 1;

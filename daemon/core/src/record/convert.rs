@@ -4,11 +4,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{
-    Body, Bytes, ConnectionKind, ConnectionRecord, Direction, Ending, ExchangeKind, ExchangeRecord, Facts, Header, Id,
-    Interim, LossKind, LossRecord, Outcome, Peer, Process, Protocol, Record, Request, Response, Target, TargetKind,
-    Time, Timing, Tls, VERSION, Via,
+    Body, BodyPlace, Bytes, ConnectionKind, ConnectionRecord, Direction, Ending, ExchangeKind, ExchangeRecord, Facts,
+    Grpc, Header, Id, Interim, LossKind, LossRecord, MessageCounts, MessageKind, MessageRecord, MessageType, Outcome,
+    Peer, Process, Protocol, Record, Request, Response, Sender, Target, TargetKind, Time, Timing, Tls, VERSION, Via,
 };
-use crate::exchange::{self, Connection, ConnectionSummary, Event, Exchange, Loss, Message};
+use crate::exchange::{self, Connection, ConnectionSummary, Event, Exchange, Loss, Message, StreamMessage, TlsFacts};
 use crate::head::{Fields, Head, heads};
 use crate::text::decode;
 use crate::time::rfc3339;
@@ -19,6 +19,7 @@ impl From<&Event> for Record {
         match event {
             Event::Exchange(exchange) => Self::Exchange(Box::new(exchange_record(exchange))),
             Event::Connection(summary) => Self::Connection(Box::new(connection_record(summary))),
+            Event::Message(message) => Self::Message(Box::new(message_record(message))),
             Event::Loss(loss) => Self::Loss(loss_record(loss)),
         }
     }
@@ -31,7 +32,8 @@ fn exchange_record(exchange: &Exchange) -> ExchangeRecord {
         id: Id(exchange.id.to_string()),
         time: Time(rfc3339(exchange.time)),
         kind: ExchangeKind::Exchange,
-        facts: facts(&exchange.connection, exchange.protocol),
+        facts: facts(&exchange.connection, exchange.protocol, exchange.stream),
+        tls: exchange.tls.as_deref().map(tls),
         request: request(exchange),
         response: exchange.response.as_ref().map(response),
         interim: heads(&exchange.interim)
@@ -43,6 +45,7 @@ fn exchange_record(exchange: &Exchange) -> ExchangeRecord {
             outcome: exchange.outcome.into(),
             detail: exchange.detail.as_ref().map(ToString::to_string),
         },
+        grpc: (exchange.protocol == exchange::Protocol::Grpc).then(|| grpc(exchange)),
         redacted: texts(&exchange.redacted),
         dropped: texts(&exchange.dropped),
     }
@@ -54,20 +57,91 @@ fn connection_record(summary: &ConnectionSummary) -> ConnectionRecord {
         id: Id(summary.id.to_string()),
         time: Time(rfc3339(summary.connection.accepted)),
         kind: ConnectionKind::Connection,
-        facts: facts(&summary.connection, summary.protocol),
-        tls: summary.tls.as_ref().map(|tls| Tls {
-            version: tls.version.clone(),
-            sni: tls.sni.clone(),
-            offered_alpn: tls.offered_alpn.clone(),
-            alpn: tls.alpn.clone(),
-            opened: tls.opened,
-        }),
+        facts: facts(&summary.connection, summary.protocol, None),
+        tls: summary.tls.as_ref().map(tls),
         ending: Ending {
             timing: timing(summary.timing),
             bytes: bytes(summary.bytes),
             outcome: summary.outcome.into(),
             detail: summary.detail.as_ref().map(ToString::to_string),
         },
+    }
+}
+
+fn message_record(message: &StreamMessage) -> MessageRecord {
+    let payload = message.body.kept.as_slice();
+    let is_close = message.kind == exchange::MessageKind::Close;
+    let code = payload.first_chunk::<2>().filter(|_| is_close).map(|code| u16::from_be_bytes(*code));
+    let body = match code {
+        // The rest of it is the reason.
+        Some(_) => body(&exchange::Body {
+            size: message.body.size.saturating_sub(2),
+            kept: payload.get(2..).unwrap_or_default().to_vec(),
+            in_messages: false,
+        }),
+        None => body(&message.body),
+    };
+    let by_client = message.sender == exchange::Sender::Client;
+    let inbound = message.connection.direction == exchange::Direction::Inbound;
+    let (sent, received) = if by_client == inbound { (0, message.wire) } else { (message.wire, 0) };
+    MessageRecord {
+        v: VERSION,
+        id: Id(message.id.to_string()),
+        time: Time(rfc3339(message.time)),
+        kind: MessageKind::Message,
+        facts: facts(&message.connection, message.protocol, message.stream),
+        exchange: Id(message.exchange.to_string()),
+        seq: message.seq,
+        from: if by_client { Sender::Client } else { Sender::Server },
+        what: message.kind.into(),
+        body,
+        compressed: message.compressed,
+        code,
+        ending: Ending {
+            timing: Timing { connected: None, request_end: None, first_byte: None, end: Some(message.end) },
+            bytes: Bytes { sent, received },
+            outcome: message.outcome.into(),
+            detail: message.detail.as_ref().map(ToString::to_string),
+        },
+    }
+}
+
+fn tls(tls: &TlsFacts) -> Tls {
+    Tls {
+        version: tls.version.clone(),
+        sni: tls.sni.clone(),
+        offered_alpn: tls.offered_alpn.clone(),
+        alpn: tls.alpn.clone(),
+        opened: tls.opened,
+        passthrough: tls.passthrough.as_deref().map(ToOwned::to_owned),
+    }
+}
+
+/// What the path and the (trailing) fields say (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
+fn grpc(exchange: &Exchange) -> Grpc {
+    let head = Head::parse(&exchange.request.head);
+    let url = url::of_head(&head, exchange.connection.server).text;
+    let path = url::path(&url).trim_start_matches('/');
+    let (service, method) = path.rsplit_once('/').unwrap_or((path, ""));
+    let field = |name: &str| {
+        let response = exchange.response.as_ref()?;
+        // A call that ends at once has them in its head.
+        let value = |mut fields: Fields<'_>| {
+            fields.find(|field| field.is(name)).map(|field| decode(&field.unfolded()).into_owned())
+        };
+        value(Fields::of(&response.trailers)).or_else(|| value(Head::parse(&response.head).fields()))
+    };
+    let exchange::Messages { client, server } = exchange.messages.unwrap_or_default();
+    let messages = match exchange.connection.direction {
+        exchange::Direction::Inbound => MessageCounts { sent: server, received: client },
+        exchange::Direction::Outbound => MessageCounts { sent: client, received: server },
+    };
+    Grpc {
+        service: service.to_owned(),
+        method: method.to_owned(),
+        status: field("grpc-status").and_then(|status| status.trim().parse().ok()),
+        message: field("grpc-message").map(|message| url::percent_decoded(&message)),
+        messages,
     }
 }
 
@@ -84,7 +158,7 @@ fn loss_record(loss: &Loss) -> LossRecord {
     }
 }
 
-fn facts(connection: &Connection, protocol: exchange::Protocol) -> Facts {
+fn facts(connection: &Connection, protocol: exchange::Protocol, stream: Option<u32>) -> Facts {
     let peer = |address: std::net::SocketAddr| Peer { address: address.ip(), port: address.port() };
     Facts {
         direction: connection.direction.into(),
@@ -95,6 +169,7 @@ fn facts(connection: &Connection, protocol: exchange::Protocol) -> Facts {
         server: peer(connection.server),
         via: connection.via.into(),
         connection: Id(connection.id.to_string()),
+        stream,
     }
 }
 
@@ -132,8 +207,12 @@ pub(crate) fn headers(fields: Fields<'_>) -> Vec<Header> {
 }
 
 fn body(body: &exchange::Body) -> Body {
+    let empty = Body { size: body.size, kept: None, truncated: false, text: None, base64: None, place: None };
+    if body.in_messages {
+        return Body { place: Some(BodyPlace::Messages), ..empty };
+    }
     if body.size == 0 && body.kept.is_empty() {
-        return Body { size: 0, kept: None, truncated: false, text: None, base64: None };
+        return empty;
     }
     let cut = (body.kept.len() as u64) < body.size;
     let (text, kept) = match std::str::from_utf8(&body.kept) {
@@ -151,6 +230,7 @@ fn body(body: &exchange::Body) -> Body {
         truncated: cut,
         text: text.filter(|text| !text.is_empty()).map(ToOwned::to_owned),
         base64: text.is_none().then(|| STANDARD.encode(&body.kept)),
+        place: None,
     }
 }
 
@@ -170,6 +250,10 @@ impl From<exchange::Protocol> for Protocol {
             exchange::Protocol::Http11 => Self::Http11,
             exchange::Protocol::Tls => Self::Tls,
             exchange::Protocol::Tcp => Self::Tcp,
+            exchange::Protocol::Http2 => Self::Http2,
+            exchange::Protocol::Grpc => Self::Grpc,
+            exchange::Protocol::WebSocket => Self::WebSocket,
+            exchange::Protocol::EventStream => Self::EventStream,
         }
     }
 }
@@ -203,6 +287,24 @@ impl From<exchange::Via> for Via {
             exchange::Via::Transparent => Self::Transparent,
             exchange::Via::Direct => Self::Direct,
             exchange::Via::Reverse => Self::Reverse,
+            exchange::Via::ForwardHttp => Self::ForwardHttp,
+            exchange::Via::ForwardConnect => Self::ForwardConnect,
+            exchange::Via::ForwardSocks4 => Self::ForwardSocks4,
+            exchange::Via::ForwardSocks5 => Self::ForwardSocks5,
+        }
+    }
+}
+
+impl From<exchange::MessageKind> for MessageType {
+    fn from(kind: exchange::MessageKind) -> Self {
+        match kind {
+            exchange::MessageKind::Text => Self::Text,
+            exchange::MessageKind::Binary => Self::Binary,
+            exchange::MessageKind::Ping => Self::Ping,
+            exchange::MessageKind::Pong => Self::Pong,
+            exchange::MessageKind::Close => Self::Close,
+            exchange::MessageKind::Grpc => Self::Grpc,
+            exchange::MessageKind::Piece => Self::Piece,
         }
     }
 }

@@ -40,6 +40,7 @@ pub struct Time(#[cfg_attr(test, schemars(regex(pattern = r"^\d{4}-\d\d-\d\dT\d\
 pub enum Record {
     Exchange(Box<ExchangeRecord>),
     Connection(Box<ConnectionRecord>),
+    Message(Box<MessageRecord>),
     Loss(LossRecord),
 }
 
@@ -55,6 +56,8 @@ pub struct ExchangeRecord {
     pub kind: ExchangeKind,
     #[serde(flatten)]
     pub facts: Facts,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     pub request: Request,
     /// Absent: no final response was seen.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -64,6 +67,8 @@ pub struct ExchangeRecord {
     pub interim: Vec<Interim>,
     #[serde(flatten)]
     pub ending: Ending,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<Grpc>,
     /// Which redaction rules changed this record.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub redacted: Vec<String>,
@@ -86,6 +91,37 @@ pub struct ConnectionRecord {
     pub facts: Facts,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
+    #[serde(flatten)]
+    pub ending: Ending,
+}
+
+/// One message of a WebSocket or of a gRPC call, or a piece of an endless body; written while its exchange is open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct MessageRecord {
+    #[cfg_attr(test, schemars(range(min = 1, max = 1)))]
+    pub v: u32,
+    pub id: Id,
+    /// When its first byte arrived.
+    pub time: Time,
+    pub kind: MessageKind,
+    #[serde(flatten)]
+    pub facts: Facts,
+    /// The `id` of the exchange that it is part of.
+    pub exchange: Id,
+    /// Counts from 0 within the exchange, both senders together.
+    pub seq: u64,
+    pub from: Sender,
+    #[serde(rename = "type")]
+    pub what: MessageType,
+    /// After decompression, where the protocol compresses messages.
+    pub body: Body,
+    /// It came compressed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub compressed: bool,
+    /// Of a WebSocket's close message that gives one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<u16>,
     #[serde(flatten)]
     pub ending: Ending,
 }
@@ -123,6 +159,9 @@ pub struct Facts {
     pub via: Via,
     /// The connection's id: the same in all exchanges of one connection.
     pub connection: Id,
+    /// The HTTP/2 stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,6 +191,36 @@ pub enum ConnectionKind {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum MessageKind {
+    #[serde(rename = "message")]
+    Message,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Sender {
+    Client,
+    Server,
+}
+
+/// `grpc`: one message of a call; `piece`: a part of an endless body, whose borders mean nothing; the others are
+/// WebSocket's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum MessageType {
+    Text,
+    Binary,
+    Ping,
+    Pong,
+    Close,
+    Grpc,
+    Piece,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum LossKind {
     #[serde(rename = "loss")]
     Loss,
@@ -177,6 +246,14 @@ pub enum Protocol {
     Tls,
     #[serde(rename = "tcp")]
     Tcp,
+    #[serde(rename = "h2")]
+    Http2,
+    #[serde(rename = "grpc")]
+    Grpc,
+    #[serde(rename = "websocket")]
+    WebSocket,
+    #[serde(rename = "sse")]
+    EventStream,
 }
 
 /// How the bytes reached us.
@@ -187,6 +264,12 @@ pub enum Via {
     Transparent,
     Direct,
     Reverse,
+    ForwardHttp,
+    ForwardConnect,
+    #[serde(rename = "forward-socks4")]
+    ForwardSocks4,
+    #[serde(rename = "forward-socks5")]
+    ForwardSocks5,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -244,6 +327,9 @@ pub struct Tls {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alpn: Option<String>,
     pub opened: bool,
+    /// It was to be opened and was not: why, a fixed word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub passthrough: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -299,6 +385,39 @@ pub struct Body {
     /// When it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base64: Option<String>,
+    /// `messages`: what was kept of it is in the `message` records of this exchange.
+    #[serde(rename = "in", skip_serializing_if = "Option::is_none")]
+    pub place: Option<BodyPlace>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum BodyPlace {
+    Messages,
+}
+
+/// What only a gRPC call has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Grpc {
+    pub service: String,
+    pub method: String,
+    /// `grpc-status`; absent: the call ended without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u32>,
+    /// `grpc-message`, percent-decoded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    pub messages: MessageCounts,
+}
+
+/// Messages of an exchange, as the target sees them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct MessageCounts {
+    pub sent: u64,
+    pub received: u64,
 }
 
 /// Microseconds after `time`; absent: it did not happen.

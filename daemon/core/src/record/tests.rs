@@ -100,7 +100,8 @@ fn what_is_written_can_be_read_back_as_the_same_record() {
 fn a_body_is_text_only_when_all_of_it_is() {
     let body = |kept: &[u8], size: u64| {
         let mut exchange = samples::exchange();
-        exchange.response.as_mut().unwrap().body = crate::exchange::Body { size, kept: kept.to_vec() };
+        exchange.response.as_mut().unwrap().body =
+            crate::exchange::Body { size, kept: kept.to_vec(), in_messages: false };
         match Record::from(&Event::from(exchange)) {
             Record::Exchange(record) => serde_json::to_string(&record.response.unwrap().body).unwrap(),
             _ => unreachable!(),

@@ -14,7 +14,7 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
-use crate::exchange::{Connection, ConnectionSummary, Event, Exchange, Loss, UnixMicros};
+use crate::exchange::{Connection, ConnectionSummary, Event, Exchange, Loss, StreamMessage, UnixMicros};
 use crate::ulid::Ulid;
 
 pub use scan::{Damage, DamageKind, Frame, Item, Scanner};
@@ -30,9 +30,11 @@ pub const FRAME: usize = 17;
 pub const MAX_PAYLOAD: usize = 64 << 20;
 
 const MARKER: [u8; 4] = [0xF5, b'n', b't', 0xA7];
-const EXCHANGE_1: u8 = 1;
-const CONNECTION_1: u8 = 2;
+// 1 and 2 were the kinds of a version that was never released.
 const LOSS_1: u8 = 3;
+const EXCHANGE_2: u8 = 4;
+const CONNECTION_2: u8 = 5;
+const MESSAGE_1: u8 = 6;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -66,9 +68,10 @@ pub fn encode(event: &Event, salt: u32, out: &mut Vec<u8>) -> Result<(), Error> 
     out.extend_from_slice(&marker(salt));
     out.extend_from_slice(&[0; 8]);
     let result = match event {
-        Event::Exchange(exchange) => payload(EXCHANGE_1, exchange, out),
-        Event::Connection(connection) => payload(CONNECTION_1, connection, out),
+        Event::Exchange(exchange) => payload(EXCHANGE_2, exchange, out),
+        Event::Connection(connection) => payload(CONNECTION_2, connection, out),
         Event::Loss(loss) => payload(LOSS_1, loss, out),
+        Event::Message(message) => payload(MESSAGE_1, message, out),
     };
     let length = match result {
         Ok(()) => out.len() - start - FRAME,
@@ -113,9 +116,10 @@ fn marker(salt: u32) -> [u8; 8] {
 /// The record in a frame; `None` for a kind that this version does not know.
 pub fn decode(kind: u8, payload: &[u8]) -> Result<Option<Event>, postcard::Error> {
     Ok(Some(match kind {
-        EXCHANGE_1 => Event::Exchange(Box::new(postcard::from_bytes::<Exchange>(payload)?)),
-        CONNECTION_1 => Event::Connection(Box::new(postcard::from_bytes::<ConnectionSummary>(payload)?)),
+        EXCHANGE_2 => Event::Exchange(Box::new(postcard::from_bytes::<Exchange>(payload)?)),
+        CONNECTION_2 => Event::Connection(Box::new(postcard::from_bytes::<ConnectionSummary>(payload)?)),
         LOSS_1 => Event::Loss(postcard::from_bytes::<Loss>(payload)?),
+        MESSAGE_1 => Event::Message(Box::new(postcard::from_bytes::<StreamMessage>(payload)?)),
         _ => return Ok(None),
     }))
 }
@@ -132,11 +136,11 @@ pub struct Key {
 /// The key of a frame's record; `None` for a kind that this version does not know.
 pub fn key(kind: u8, payload: &[u8]) -> Result<Option<Key>, postcard::Error> {
     Ok(Some(match kind {
-        EXCHANGE_1 => {
+        EXCHANGE_2 | MESSAGE_1 => {
             let ((id, _, time), _) = postcard::take_from_bytes::<(Ulid, Connection, UnixMicros)>(payload)?;
             Key { time, id: Some(id) }
         }
-        CONNECTION_1 => {
+        CONNECTION_2 => {
             let ((id, connection), _) = postcard::take_from_bytes::<(Ulid, Connection)>(payload)?;
             Key { time: connection.accepted, id: Some(id) }
         }

@@ -28,7 +28,7 @@ fn event(number: u64, body: usize) -> Event {
     }
     let request = Message {
         head: format!("GET /{number} HTTP/1.1\r\n\r\n").into_bytes(),
-        body: Body { size: body as u64, kept: vec![b'x'; body] },
+        body: Body { size: body as u64, kept: vec![b'x'; body], in_messages: false },
         trailers: vec![],
     };
     Event::Exchange(Box::new(Exchange {
@@ -36,11 +36,14 @@ fn event(number: u64, body: usize) -> Event {
         connection,
         time: number,
         protocol: Protocol::Http11,
+        stream: None,
+        tls: None,
         request,
         interim: vec![],
         response: None,
         timing: Timing::default(),
         bytes: Bytes::default(),
+        messages: None,
         outcome: Outcome::Malformed,
         detail: Some("no response".into()),
         redacted: vec!["request.header.cookie".into()],
@@ -99,6 +102,7 @@ fn a_key_is_what_the_whole_record_says() {
         match decode(frame.kind, frame.payload).unwrap().unwrap() {
             Event::Exchange(exchange) => assert_eq!(key, Key { time: exchange.time, id: Some(exchange.id) }),
             Event::Connection(one) => assert_eq!(key, Key { time: one.connection.accepted, id: Some(one.id) }),
+            Event::Message(message) => assert_eq!(key, Key { time: message.time, id: Some(message.id) }),
             Event::Loss(loss) => assert_eq!(key, Key { time: loss.time, id: None }),
         }
     }

@@ -1,22 +1,18 @@
-//! One connection from accept to close: dial, pump, record. A panic in a tap costs the record, never the connection.
+//! One connection from accept to close: dial, pump, end it the way it was ended.
 
 use std::borrow::Cow;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use nodetap_core::exchange::{Connection, Event, Micros, Outcome, UnixMicros};
-use nodetap_core::ulid::UlidSource;
+use nodetap_core::exchange::Outcome;
 use tokio::net::TcpStream;
 
-use super::Settings;
 use super::desk::{Desk, Job};
+use super::tapped::{Clock, Tapped, Tick};
 use crate::dial::{self, Dialled};
 use crate::steering::Destination;
-use crate::tap::{End, Side, Tap};
+use crate::tap::{End, Side};
 use crate::tunnel::{Close, Pump, Watch};
 
 /// How long an answer that was cut by a reset may take to reach a slow client before the reset follows.
@@ -26,7 +22,7 @@ const RESET_GRACE: Duration = Duration::from_secs(5);
 const STILL_OPEN: Duration = Duration::from_secs(3600);
 
 pub(super) async fn serve(desk: &Desk, Job { stream, destination, accepted }: Job) {
-    let clock = Clock { start: accepted, unix: destination.connection.accepted };
+    let clock = Clock::new(accepted, destination.connection.accepted);
     let client = match TcpStream::from_std(stream) {
         Ok(client) => client,
         Err(error) => return tracing::error!(%error, "cannot register a connection: it is closed"),
@@ -47,15 +43,23 @@ pub(super) async fn serve(desk: &Desk, Job { stream, destination, accepted }: Jo
             }
             dial::reset(client);
             let outcome = refusal(&error);
-            Tapped::new(desk, &clock, &destination)
+            Tapped::new(desk, &clock, &destination, &Tick::default())
                 .with_tap(|tap, now, ids, out| tap.unreached(outcome, sentence(&error), now, ids, out));
         }
     }
 }
 
-async fn tunnel(desk: &Desk, clock: &Clock, mut client: TcpStream, upstream: Dialled, destination: &Destination) {
+/// From two connected sockets to their end.
+pub(super) async fn tunnel(
+    desk: &Desk,
+    clock: &Clock,
+    mut client: TcpStream,
+    upstream: Dialled,
+    destination: &Destination,
+) {
     let Dialled { stream: mut server, announced } = upstream;
-    let mut watch = Tapped::new(desk, clock, destination);
+    let tick = Tick::default();
+    let mut watch = Tapped::new(desk, clock, destination, &tick);
     let mut pump = Pump::new();
     let mut cut = pin!(desk.cut());
     let mut still_open = pin!(tokio::time::sleep(STILL_OPEN));
@@ -64,10 +68,13 @@ async fn tunnel(desk: &Desk, clock: &Clock, mut client: TcpStream, upstream: Dia
             biased;
             close = pump.run(&mut client, &mut server, &mut watch, &desk.scratch) => break Some(close),
             () = &mut cut => break None,
-            // Cancel-safe: all state of the pump is in `pump`.
-            () = &mut still_open => still_open.as_mut().reset(tokio::time::Instant::now() + STILL_OPEN),
+            // Cancel-safe, as the next one: all state of the pump is in `pump`.
+            () = tick.due(clock) => watch.with_tap(|tap, now, ids, out| tap.tick(now, ids, out)),
+            () = &mut still_open => {
+                still_open.as_mut().reset(tokio::time::Instant::now() + STILL_OPEN);
+                watch.with_tap(|tap, now, ids, out| tap.still_open(now, ids, out));
+            }
         }
-        watch.with_tap(|tap, now, ids, out| tap.still_open(now, ids, out));
     };
     let broken = match close {
         Some(Close::Orderly) => None,
@@ -94,82 +101,6 @@ async fn tunnel(desk: &Desk, clock: &Clock, mut client: TcpStream, upstream: Dia
     watch.finish();
     if let Some(local) = announced {
         desk.shared.settings.steering.ended(local);
-    }
-}
-
-/// Time within a connection: monotonic, anchored at the moment it was accepted.
-struct Clock {
-    start: Instant,
-    unix: UnixMicros,
-}
-
-impl Clock {
-    fn elapsed(&self) -> Micros {
-        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
-    }
-
-    fn now(&self) -> UnixMicros {
-        self.unix.saturating_add(self.elapsed())
-    }
-}
-
-/// Shows the bytes to the tap, and its records to the sink.
-struct Tapped<'a> {
-    desk: &'a Desk,
-    clock: &'a Clock,
-    connection: &'a Arc<Connection>,
-    /// `None`: nobody wants records.
-    tap: Option<Box<Tap>>,
-    /// Empty between calls; kept to keep its allocation.
-    events: Vec<Event>,
-}
-
-impl<'a> Tapped<'a> {
-    fn new(desk: &'a Desk, clock: &'a Clock, destination: &'a Destination) -> Self {
-        let Settings { sink, limits, .. } = &desk.shared.settings;
-        let connection = &destination.connection;
-        let tap = sink.wants_records().then(|| {
-            let open = usize::try_from(desk.shared.open.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
-            Box::new(Tap::new(Arc::clone(connection), Some(clock.elapsed()), limits.share(open)))
-        });
-        Self { desk, clock, connection, tap, events: Vec::new() }
-    }
-
-    fn with_tap(&mut self, f: impl FnOnce(&mut Tap, UnixMicros, &mut UlidSource, &mut Vec<Event>)) {
-        let Some(tap) = &mut self.tap else { return };
-        let (now, events) = (self.clock.now(), &mut self.events);
-        let ids = &mut *self.desk.ids.borrow_mut();
-        let sink = &self.desk.shared.settings.sink;
-        if catch_unwind(AssertUnwindSafe(|| f(tap, now, ids, events))).is_err() {
-            sink.lost("tap_panic", 1, 0);
-            // What follows on this connection is still summed up.
-            **tap = Tap::blind(Arc::clone(self.connection), "The tap failed here, which is nodetap's fault.");
-        }
-        for event in self.events.drain(..) {
-            sink.record(event);
-        }
-    }
-
-    fn finish(mut self) {
-        self.with_tap(|tap, now, ids, out| tap.finish(now, ids, out));
-    }
-}
-
-impl Watch for Tapped<'_> {
-    fn passed(&mut self, from: Side, bytes: &[u8]) {
-        self.with_tap(|tap, now, ids, out| {
-            // A body beyond its cap, or an opaque stream: only the number of its bytes is wanted.
-            let count = bytes.len() as u64;
-            if tap.skippable(from) >= count {
-                tap.skip(from, count, now, ids, out);
-            } else {
-                tap.observe(from, bytes, now, ids, out);
-            }
-        });
-    }
-
-    fn ended(&mut self, from: Side, end: End) {
-        self.with_tap(|tap, now, ids, out| tap.ended(from, end, now, ids, out));
     }
 }
 

@@ -5,6 +5,7 @@
 mod accept;
 mod connection;
 mod desk;
+mod tapped;
 mod worker;
 
 use std::io;

@@ -99,6 +99,8 @@ pub struct Tap {
     connection: Arc<Connection>,
     /// After the connection was accepted.
     connected: Option<Micros>,
+    /// The TLS around the bytes that are shown.
+    tls: Option<Arc<TlsFacts>>,
     limits: Limits,
     bytes: Bytes,
     first_byte: Option<UnixMicros>,
@@ -140,6 +142,7 @@ struct Context<'a> {
     connection: &'a Arc<Connection>,
     /// After the connection was accepted.
     connected: Option<Micros>,
+    tls: Option<&'a Arc<TlsFacts>>,
     limits: &'a Limits,
     now: UnixMicros,
     ids: &'a mut UlidSource,
@@ -152,6 +155,7 @@ impl Tap {
         Self {
             connection,
             connected,
+            tls: None,
             limits,
             bytes: Bytes::default(),
             first_byte: None,
@@ -159,6 +163,11 @@ impl Tap {
             reset_by: None,
             cut: false,
         }
+    }
+
+    /// What is shown is the plaintext of TLS that was opened; to be told before the first byte is shown.
+    pub fn opened(&mut self, tls: Arc<TlsFacts>) {
+        self.tls = Some(tls);
     }
 
     /// A tap that sees nothing, and says in its summary why.
@@ -253,6 +262,14 @@ impl Tap {
         }
     }
 
+    /// When [`Self::tick`] is to be called though no byte passes; `None`: there is nothing that waits for the clock.
+    pub fn due(&self) -> Option<UnixMicros> {
+        None
+    }
+
+    /// Writes what has waited long enough.
+    pub fn tick(&mut self, _now: UnixMicros, _ids: &mut UlidSource, _out: &mut Vec<Event>) {}
+
     /// From time to time, for connections that stay open: a summary so far of one that will have a summary at its end.
     pub fn still_open(&mut self, now: UnixMicros, ids: &mut UlidSource, out: &mut Vec<Event>) {
         let (verdict, facts) = match &self.stage {
@@ -309,8 +326,8 @@ impl Tap {
         ids: &'a mut UlidSource,
         out: &'a mut Vec<Event>,
     ) -> (Context<'a>, &'a mut Stage) {
-        let Self { connection, connected, limits, stage, .. } = self;
-        (Context { connection, connected: *connected, limits, now, ids, out }, stage)
+        let Self { connection, connected, tls, limits, stage, .. } = self;
+        (Context { connection, connected: *connected, tls: tls.as_ref(), limits, now, ids, out }, stage)
     }
 
     fn count(&mut self, from: Side, count: u64, now: UnixMicros) {

@@ -93,6 +93,9 @@ pub(crate) fn timeless(mut events: Vec<Event>) -> Vec<Event> {
                 (exchange.id, exchange.time, exchange.timing) = (id, 0, Timing::default());
             }
             Event::Connection(summary) => (summary.id, summary.timing) = (id, Timing::default()),
+            Event::Message(message) => {
+                (message.id, message.exchange, message.time, message.end) = (id, id, 0, 0);
+            }
             Event::Loss(_) => {}
         }
     }

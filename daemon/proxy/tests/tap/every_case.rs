@@ -21,12 +21,7 @@ fn outcome(outcome: Outcome) -> corpus::Outcome {
 }
 
 fn protocol(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Http10 => "http/1.0",
-        Protocol::Http11 => "http/1.1",
-        Protocol::Tls => "tls",
-        Protocol::Tcp => "tcp",
-    }
+    nodetap_core::row::protocol(protocol)
 }
 
 /// What a row would say of these events, and the detail of the summary.
@@ -49,7 +44,7 @@ fn as_row(events: &[Event]) -> (Vec<corpus::Exchange>, Option<(&'static str, cor
                 outcome(summary.outcome),
                 summary.detail.clone().unwrap_or_default().into_owned(),
             )),
-            Event::Loss(_) => {}
+            Event::Loss(_) | Event::Message(_) => {}
         }
     }
     assert!(summaries.len() <= 1, "{summaries:?}");
@@ -118,7 +113,7 @@ fn every_byte_is_counted_as_the_target_sees_it() {
                     sum = (sum.0 + client, sum.1 + server);
                 }
                 Event::Connection(summary) => summed_up = Some(by_sender(summary.bytes, direction)),
-                Event::Loss(_) => {}
+                Event::Loss(_) | Event::Message(_) => {}
             }
         }
         assert_eq!(summed_up.unwrap_or(sum), totals(case), "{} {direction:?}", case.name);

@@ -121,7 +121,7 @@ fn damaged_conversations_neither_panic_nor_overflow_nor_lose_bytes() {
                     assert!(bounded && exchange.interim.len() <= LIMITS.head, "round {round}: {exchange:?}");
                 }
                 Event::Connection(summary) => assert_eq!(summed_up.replace(summary.bytes), None, "round {round}"),
-                Event::Loss(_) => {}
+                Event::Loss(_) | Event::Message(_) => {}
             }
         }
         if let Some(bytes) = summed_up {

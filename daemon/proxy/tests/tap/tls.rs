@@ -72,6 +72,7 @@ fn a_handshake_of_tls_1_3_tells_name_and_offer_but_not_what_was_picked() {
         offered_alpn: vec!["h2".to_owned(), "http/1.1".to_owned()],
         alpn: None,
         opened: false,
+        passthrough: None,
     };
     assert_eq!((facts, detail.as_str()), (expected, "TLS that was not opened."));
 }

@@ -1,0 +1,124 @@
+//! A connection's tap while it is in use: shows it what passed, gives its records to the sink, and wakes it when it
+//! wants to be woken. A panic in a tap costs the record, never the connection.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use nodetap_core::exchange::{Connection, Event, Micros, UnixMicros};
+use nodetap_core::ulid::UlidSource;
+
+use super::Settings;
+use super::desk::Desk;
+use crate::steering::Destination;
+use crate::tap::{End, Side, Tap};
+use crate::tunnel::Watch;
+
+/// Time within a connection: monotonic, anchored at the moment it was accepted.
+pub(super) struct Clock {
+    start: Instant,
+    unix: UnixMicros,
+}
+
+impl Clock {
+    pub(super) fn new(start: Instant, unix: UnixMicros) -> Self {
+        Self { start, unix }
+    }
+
+    fn elapsed(&self) -> Micros {
+        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn now(&self) -> UnixMicros {
+        self.unix.saturating_add(self.elapsed())
+    }
+}
+
+/// When the tap of a connection wants to be called although no byte passes.
+#[derive(Debug, Default)]
+pub(super) struct Tick(Cell<Option<UnixMicros>>);
+
+impl Tick {
+    /// Returns when it is time. Looks again each time it is polled, so that what the tap wished meanwhile counts.
+    pub(super) async fn due(&self, clock: &Clock) {
+        let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
+        let mut set_for = None;
+        poll_fn(|cx| {
+            let Some(due) = self.0.get() else { return Poll::Pending };
+            if set_for != Some(due) {
+                set_for = Some(due);
+                let wait = Duration::from_micros(due.saturating_sub(clock.now()));
+                sleep.as_mut().reset(tokio::time::Instant::now() + wait);
+            }
+            sleep.as_mut().poll(cx)
+        })
+        .await;
+    }
+}
+
+/// Shows the bytes to the tap, and its records to the sink.
+pub(super) struct Tapped<'a> {
+    desk: &'a Desk,
+    clock: &'a Clock,
+    connection: &'a Arc<Connection>,
+    tick: &'a Tick,
+    /// `None`: nobody wants records.
+    tap: Option<Box<Tap>>,
+    /// Empty between calls; kept to keep its allocation.
+    events: Vec<Event>,
+}
+
+impl<'a> Tapped<'a> {
+    pub(super) fn new(desk: &'a Desk, clock: &'a Clock, destination: &'a Destination, tick: &'a Tick) -> Self {
+        let Settings { sink, limits, .. } = &desk.shared.settings;
+        let connection = &destination.connection;
+        let tap = sink.wants_records().then(|| {
+            let open = usize::try_from(desk.shared.open.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
+            Box::new(Tap::new(Arc::clone(connection), Some(clock.elapsed()), limits.share(open)))
+        });
+        Self { desk, clock, connection, tick, tap, events: Vec::new() }
+    }
+
+    pub(super) fn with_tap(&mut self, f: impl FnOnce(&mut Tap, UnixMicros, &mut UlidSource, &mut Vec<Event>)) {
+        let Some(tap) = &mut self.tap else { return };
+        let (now, events) = (self.clock.now(), &mut self.events);
+        let ids = &mut *self.desk.ids.borrow_mut();
+        let sink = &self.desk.shared.settings.sink;
+        if catch_unwind(AssertUnwindSafe(|| f(tap, now, ids, events))).is_err() {
+            sink.lost("tap_panic", 1, 0);
+            // What follows on this connection is still summed up.
+            **tap = Tap::blind(Arc::clone(self.connection), "The tap failed here, which is nodetap's fault.");
+        }
+        self.tick.0.set(tap.due());
+        for event in self.events.drain(..) {
+            sink.record(event);
+        }
+    }
+
+    pub(super) fn finish(mut self) {
+        self.with_tap(|tap, now, ids, out| tap.finish(now, ids, out));
+    }
+}
+
+impl Watch for Tapped<'_> {
+    fn passed(&mut self, from: Side, bytes: &[u8]) {
+        self.with_tap(|tap, now, ids, out| {
+            // A body beyond its cap, or an opaque stream: only the number of its bytes is wanted.
+            let count = bytes.len() as u64;
+            if tap.skippable(from) >= count {
+                tap.skip(from, count, now, ids, out);
+            } else {
+                tap.observe(from, bytes, now, ids, out);
+            }
+        });
+    }
+
+    fn ended(&mut self, from: Side, end: End) {
+        self.with_tap(|tap, now, ids, out| tap.ended(from, end, now, ids, out));
+    }
+}
