@@ -35,8 +35,9 @@ mod responses;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use nodetap_core::exchange::{Outcome, UnixMicros};
+use nodetap_core::exchange::{Connection, Micros, Outcome, UnixMicros};
 
 use super::{Context, End, Side, Verdict};
 use blame::Ends;
@@ -103,6 +104,13 @@ impl Http1 {
             begun: false,
             ends: Ends::default(),
             blind: None,
+        }
+    }
+
+    /// What waits for its response goes to another server.
+    pub(in crate::tap) fn relocate(&mut self, connection: &Arc<Connection>, connected: Micros) {
+        for open in &mut self.open {
+            open.relocate(connection, connected);
         }
     }
 
