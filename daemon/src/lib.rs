@@ -2,7 +2,7 @@
 //!
 //! Imports run downwards: what this machine offers ([`netlink`], [`cgroup`], [`child`], [`signals`]), then adapters
 //! ([`probes`]: the kernel programs, [`store`]: records on disk), then what is built of them ([`run`], [`commands`],
-//! [`doctor`]), then [`app`], the only one that knows everyone.
+//! [`doctor`]; [`proxy`], the same without the kernel's part), then [`app`], the only one that knows everyone.
 
 pub mod app;
 pub mod cgroup;
@@ -11,6 +11,7 @@ pub mod commands;
 pub mod doctor;
 pub mod netlink;
 pub mod probes;
+pub mod proxy;
 pub mod run;
 pub mod signals;
 pub mod store;

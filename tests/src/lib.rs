@@ -13,6 +13,7 @@ pub mod machine;
 pub mod memory;
 pub mod netns;
 pub mod nodetap;
+pub mod origin;
 pub mod peers;
 pub mod process;
 pub mod proxy;

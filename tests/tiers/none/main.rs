@@ -3,6 +3,10 @@
 
 mod command_line;
 mod corpus;
+mod forward_bad;
+mod forward_http;
+mod forward_programs;
+mod forward_tunnels;
 mod peers;
 mod recording;
 mod tunnel;

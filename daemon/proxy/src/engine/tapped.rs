@@ -79,7 +79,12 @@ impl<'a> Tapped<'a> {
     }
 
     /// Of a connection to the forward proxy, which has no server yet.
-    pub(super) fn unconnected(desk: &'a Desk, clock: &'a Clock, connection: &'a Arc<Connection>, tick: &'a Tick) -> Self {
+    pub(super) fn unconnected(
+        desk: &'a Desk,
+        clock: &'a Clock,
+        connection: &'a Arc<Connection>,
+        tick: &'a Tick,
+    ) -> Self {
         Self::of(desk, clock, connection, tick, None)
     }
 

@@ -130,7 +130,9 @@ mod tests {
 
     #[test]
     fn a_host_may_be_missing_and_lines_may_end_with_a_line_feed_alone() {
-        for head in ["CONNECT a:1 HTTP/1.0\r\n\r\n", "CONNECT a:1 HTTP/1.1\n\n", "\r\nCONNECT a:1 HTTP/1.1\r\nA: b\n\r\n"] {
+        for head in
+            ["CONNECT a:1 HTTP/1.0\r\n\r\n", "CONNECT a:1 HTTP/1.1\n\n", "\r\nCONNECT a:1 HTTP/1.1\r\nA: b\n\r\n"]
+        {
             let read = parse(head.as_bytes()).unwrap().unwrap();
             assert_eq!((read.to.to_string(), read.length), ("a:1".into(), head.len()), "{head:?}");
         }

@@ -19,7 +19,7 @@ use hickory_resolver::Resolver;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
 
 use config::{Hosts, ResolvConf};
 
@@ -148,7 +148,8 @@ impl Names {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(io::Error::other(format!("{path} is no regular file")));
         }
-        let times = ((stat.st_mtime, nanoseconds(stat.st_mtime_nsec)), (stat.st_ctime, nanoseconds(stat.st_ctime_nsec)));
+        let times =
+            ((stat.st_mtime, nanoseconds(stat.st_mtime_nsec)), (stat.st_ctime, nanoseconds(stat.st_ctime_nsec)));
         Ok((File::from(file), Stamp(stat.st_dev, stat.st_ino, stat.st_size, times.0, times.1)))
     }
 }

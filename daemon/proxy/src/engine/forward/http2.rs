@@ -52,7 +52,9 @@ pub(super) async fn serve(desk: &Rc<Desk>, clock: &Clock, client: TcpStream, for
         .initial_connection_window_size(WINDOW);
     let mut connection = match timeout(HANDSHAKE, builder.handshake::<_, Bytes>(client)).await {
         Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return malformed(desk, clock, forward, &format!("the HTTP/2 of the client is wrong: {error}")),
+        Ok(Err(error)) => {
+            return malformed(desk, clock, forward, &format!("the HTTP/2 of the client is wrong: {error}"));
+        }
         Err(_) => return malformed(desk, clock, forward, "the client did not begin its HTTP/2 in time"),
     };
     let mut streams = JoinSet::new();
@@ -172,7 +174,12 @@ async fn connect(
 }
 
 /// Carries bytes between a stream and our end of the pair until both directions are over, or one broke.
-async fn bridge(from_client: RecvStream, mut to_client: SendStream<Bytes>, mut read: OwnedReadHalf, write: OwnedWriteHalf) {
+async fn bridge(
+    from_client: RecvStream,
+    mut to_client: SendStream<Bytes>,
+    mut read: OwnedReadHalf,
+    write: OwnedWriteHalf,
+) {
     let mut write = Some(write);
     let carried = {
         let up = up(from_client, &mut write);

@@ -140,7 +140,7 @@ impl<W: Witness> Proxy<'_, W> {
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<Answered>, Infallible> {
         let running = self.state.begin(request.body().is_end_stream());
         let (mut parts, body) = request.into_parts();
-        let admitted = match rules::request(&mut parts, &self.forward.instance) {
+        let admitted = match rules::request(&mut parts, self.state.bare.take(), &self.forward.instance) {
             Ok(admitted) => admitted,
             Err(answer) => return Ok(ourselves(*answer, running)),
         };

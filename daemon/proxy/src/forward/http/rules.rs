@@ -45,11 +45,12 @@ impl Answer {
     }
 }
 
-/// Makes a request of a client into the one that its server gets.
+/// Makes a request of a client into the one that its server gets. `bare`: its target was a URL without a path, which the
+/// parsed one does not tell.
 ///
 /// # Errors
 /// When it is answered here: because it is wrong, or because it was sent to the last proxy it may reach.
-pub(super) fn request(parts: &mut request::Parts, instance: &str) -> Result<Admitted, Box<Answer>> {
+pub(super) fn request(parts: &mut request::Parts, bare: bool, instance: &str) -> Result<Admitted, Box<Answer>> {
     let old = parts.version == Version::HTTP_10;
     check_host(&parts.headers, old)?;
     let (to, host) = target(parts)?;
@@ -83,7 +84,10 @@ pub(super) fn request(parts: &mut request::Parts, instance: &str) -> Result<Admi
     }
     parts.headers.insert(HOST, host);
     add_via(&mut parts.headers, parts.version, instance);
-    parts.uri = origin_form(&parts.uri, &parts.method);
+    parts.uri = match bare && parts.method == Method::OPTIONS {
+        true => Uri::from_static("*"),
+        false => origin_form(&parts.uri),
+    };
     parts.version = Version::HTTP_11;
     Ok(Admitted { to, upgrade, expects })
 }
@@ -212,16 +216,18 @@ fn passed_here(headers: &HeaderMap, instance: &str) -> bool {
 }
 
 /// The target as the server gets it (RFC 9112 §3.2.1, §3.2.4): not one byte of path and query is changed.
-fn origin_form(uri: &Uri, method: &Method) -> Uri {
+fn origin_form(uri: &Uri) -> Uri {
     let written = uri.path_and_query().map_or("", |target| target.as_str());
-    let empty = uri.path_and_query() != Some(&http::uri::PathAndQuery::from_static("/")) && written == "/";
-    if *method == Method::OPTIONS && (written.is_empty() || empty) {
-        return Uri::from_static("*");
-    }
     match uri.path_and_query() {
         Some(target) if written.starts_with('/') => Uri::from(target.clone()),
         _ => format!("/{written}").parse().unwrap_or_else(|_| Uri::from_static("/")),
     }
+}
+
+/// Is this the head of `OPTIONS http://host`, which asks for the server as a whole (RFC 9112 §3.2.4)?
+pub(super) fn is_bare(head: &[u8]) -> bool {
+    let target = head.strip_prefix(b"OPTIONS http://").and_then(|rest| rest.split(|byte| *byte == b' ').next());
+    target.is_some_and(|target| target.len() + 16 < head.len() && !target.iter().any(|byte| b"/?#\r\n".contains(byte)))
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ pub(super) struct State {
     pub(super) cut: Cell<bool>,
     /// The client did not send a head in time.
     pub(super) late: Cell<bool>,
+    /// The head that is being read began with a URL without a path.
+    pub(super) bare: Cell<bool>,
     /// A CONNECT lies on the wire, untouched.
     pub(super) connect: Cell<bool>,
     /// The server's side of a connection that has switched protocols.

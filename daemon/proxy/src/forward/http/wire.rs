@@ -13,6 +13,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::rules::is_bare;
 use super::state::State;
 use crate::forward::peek;
 use crate::tap::{End, Side};
@@ -127,10 +128,14 @@ impl<W: Watch> Read for Wire<'_, W> {
             }
             return Poll::Ready(Ok(()));
         }
-        if wire.phase == Phase::Idle {
+        let begins = wire.phase == Phase::Idle;
+        if begins {
             wire.enter(Phase::Head);
         }
         let bytes = wire.buffer.get(..count).unwrap_or_default();
+        if begins {
+            wire.state.bare.set(is_bare(bytes));
+        }
         wire.witness.borrow_mut().passed(Side::Client, bytes);
         into.put_slice(bytes);
         Poll::Ready(Ok(()))

@@ -17,7 +17,7 @@ fn get(fields: &[(&str, &str)]) -> request::Parts {
 }
 
 fn forwarded(mut parts: request::Parts) -> (Admitted, Vec<(String, String)>, String) {
-    let admitted = request(&mut parts, US).unwrap();
+    let admitted = request(&mut parts, false, US).unwrap();
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let fields = parts.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
     (admitted, fields, parts.uri.to_string())
@@ -32,7 +32,7 @@ fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 fn refused(mut parts: request::Parts) -> StatusCode {
-    request(&mut parts, US).unwrap_err().status
+    request(&mut parts, false, US).unwrap_err().status
 }
 
 const HOST_AND_VIA: [(&str, &str); 2] = [("host", "example.com"), ("via", "1.1 nodetap (c0ffee)")];
@@ -57,7 +57,8 @@ fn what_is_for_one_hop_goes_no_further() {
 #[test]
 fn what_is_for_the_ends_stays_in_its_order() {
     let ends = [("Accept", "b"), ("Accept", "a"), ("Authorization", "x"), ("Trailer", "y"), ("X", "")];
-    let expected = [("host", "example.com"), ("accept", "b"), ("accept", "a"), ("authorization", "x"), ("trailer", "y")];
+    let expected =
+        [("host", "example.com"), ("accept", "b"), ("accept", "a"), ("authorization", "x"), ("trailer", "y")];
     let expected = [&expected[..], &[("x", ""), HOST_AND_VIA[1]]].concat();
     assert_eq!(fields(get(&ends)), pairs(&expected));
 }
@@ -90,11 +91,23 @@ fn the_target_keeps_every_byte_of_its_path_and_query() {
         ("GET", "http://a/x%2f//../y?q=%20&|", "/x%2f//../y?q=%20&|"),
         ("GET", "http://a", "/"),
         ("GET", "http://a?q", "/?q"),
-        ("OPTIONS", "http://a", "*"),
         ("OPTIONS", "http://a/", "/"),
         ("OPTIONS", "http://a/x", "/x"),
     ] {
         assert_eq!(forwarded(parts(method, uri, &[("Host", "a")])).2, expected, "{method} {uri}");
+    }
+}
+
+#[test]
+fn options_of_a_url_without_a_path_are_of_the_whole_server() {
+    let mut options = parts("OPTIONS", "http://a", &[("Host", "a")]);
+    request(&mut options, true, US).unwrap();
+    assert_eq!(options.uri, "*");
+    assert!(is_bare(b"OPTIONS http://a HTTP/1.1\r\n") && is_bare(b"OPTIONS http://[::1]:8 HTTP/1.1"));
+    for head in
+        ["OPTIONS http://a/ HTTP/1.1", "OPTIONS http://a?q HTTP/1.1", "GET http://a HTTP/1.1", "OPTIONS http://a"]
+    {
+        assert!(!is_bare(head.as_bytes()), "{head}");
     }
 }
 
@@ -117,9 +130,9 @@ fn a_request_that_was_here_is_not_sent_round_again_and_one_that_was_at_another_n
 fn max_forwards_counts_down_and_ends_here() {
     let options = |left| parts("OPTIONS", "http://a/", &[("Host", "a"), ("Max-Forwards", left)]);
     assert!(fields(options("3")).contains(&("max-forwards".into(), "2".into())));
-    assert_eq!(request(&mut options("0"), US).unwrap_err().status, StatusCode::OK);
+    assert_eq!(request(&mut options("0"), false, US).unwrap_err().status, StatusCode::OK);
     let secret = [("Host", "a"), ("Max-Forwards", "0"), ("Authorization", "s3cret"), ("X", "y")];
-    let answer = request(&mut parts("TRACE", "http://a/", &secret), US).unwrap_err();
+    let answer = request(&mut parts("TRACE", "http://a/", &secret), false, US).unwrap_err();
     assert!(answer.text.contains("x: y") && !answer.text.contains("s3cret"), "{answer:?}");
     assert_eq!(fields(get(&[("Max-Forwards", "0")])).len(), 3);
 }
@@ -145,7 +158,8 @@ fn a_response_loses_what_was_for_us_and_a_length_that_does_not_count() {
         assert_eq!(parts.version, Version::HTTP_11);
         parts.headers
     };
-    let hop = [("Connection", "close, X-Hop"), ("X-Hop", "1"), ("Keep-Alive", "x"), ("Upgrade", "h2c"), ("Server", "s")];
+    let hop =
+        [("Connection", "close, X-Hop"), ("X-Hop", "1"), ("Keep-Alive", "x"), ("Upgrade", "h2c"), ("Server", "s")];
     let headers = response_of(200, &hop);
     assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["server", "via"]);
     assert_eq!(headers[VIA], "1.0 nodetap (c0ffee)");
@@ -153,5 +167,8 @@ fn a_response_loses_what_was_for_us_and_a_length_that_does_not_count() {
     assert!(!both.contains_key(CONTENT_LENGTH) && !both.contains_key(TRANSFER_ENCODING));
     assert!(response_of(304, &[("Content-Length", "3")]).contains_key(CONTENT_LENGTH));
     let switched = response_of(101, &[("Upgrade", "websocket"), ("Connection", "upgrade")]);
-    assert_eq!((&switched[UPGRADE], &switched[CONNECTION]), (&"websocket".parse().unwrap(), &"Upgrade".parse().unwrap()));
+    assert_eq!(
+        (&switched[UPGRADE], &switched[CONNECTION]),
+        (&"websocket".parse().unwrap(), &"Upgrade".parse().unwrap())
+    );
 }
