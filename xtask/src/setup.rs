@@ -4,7 +4,10 @@
 use anyhow::Result;
 use clap::ValueEnum;
 
-use crate::packages::{self, CURL, GCC, GO, IP, JAVAC, NETCAT, NGINX, NODE, NPM, PYTHON, Program, SCRIPT, WRK};
+use crate::packages::{
+    self, CURL, DANTED, GCC, GO, H2LOAD, IP, JAVAC, MICROSOCKS, NETCAT, NGHTTPD, NGHTTPX, NGINX, NODE, NPM, OPENSSL,
+    PYTHON, Program, SCRIPT, WRK,
+};
 use crate::toolchain;
 
 /// What the tools are for.
@@ -24,7 +27,7 @@ pub(crate) enum Job {
 
 const FOR_TESTS: &[Program] = &[CURL, GCC, GO, IP, JAVAC, NETCAT, NODE, PYTHON, SCRIPT];
 const FOR_DEMO: &[Program] = &[CURL, NGINX, NODE, NPM, PYTHON];
-const FOR_BENCH: &[Program] = &[CURL, NGINX, PYTHON, WRK];
+const FOR_BENCH: &[Program] = &[CURL, DANTED, H2LOAD, MICROSOCKS, NGHTTPD, NGHTTPX, NGINX, OPENSSL, PYTHON, WRK];
 
 /// Finds or installs what `job` needs.
 ///
