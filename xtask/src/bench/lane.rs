@@ -15,7 +15,7 @@ use crate::process;
 use crate::started::{self, Started};
 
 /// Microseconds per request below which the load cannot have passed a process.
-const LEAST_CPU: f64 = 1.0;
+const LEAST_CPU: f64 = 0.1;
 
 /// How what stands in the middle is started.
 #[derive(Debug, Clone)]

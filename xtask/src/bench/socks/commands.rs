@@ -8,9 +8,12 @@ use anyhow::{Context, Result};
 use crate::bench::Ground;
 use crate::process;
 
+/// Every version of it says each connection, and not every one knows `-q`.
 pub(super) fn microsocks(port: u16) -> Result<Command> {
-    let mut command = Command::new(process::find("microsocks").context("no microsocks")?);
-    command.args(["-q", "-i", "127.0.0.1", "-p", &port.to_string()]);
+    let program = process::find("microsocks").context("no microsocks")?;
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$0\" \"$@\" 2> /dev/null"]).arg(program);
+    command.args(["-i", "127.0.0.1", "-p", &port.to_string()]);
     Ok(command)
 }
 
