@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::Extent;
 use super::bars::Bar;
 use super::contest::Contest;
-use super::standings::{Measured, Standing, Standings};
+use super::standings::{Standing, Standings};
 
 /// The table, followed by what was lost, and the bars.
 pub(super) fn table<C: Contest>(standings: &Standings) -> String {
@@ -78,15 +78,42 @@ pub(super) fn json<C: Contest>(standings: &Standings, extent: Extent) -> Value {
 }
 
 fn path(standings: &Standings, row: &Standing) -> Value {
-    let figures = |value: &dyn Fn(&'static str) -> Option<f64>| -> Map<String, Value> {
-        standings.figures.iter().map(|figure| (figure.key.to_owned(), value(figure.key).into())).collect()
-    };
-    let round = |measured: &Measured| figures(&|key| measured.get(key).copied());
+    let figures: Map<String, Value> = standings
+        .figures
+        .iter()
+        .map(|figure| (figure.key.to_owned(), standings.value(row.name, figure.key).into()))
+        .collect();
     json!({
         "path": row.name,
-        "figures": figures(&|key| standings.value(row.name, key)),
+        "figures": figures,
         "requests": row.requests(),
         "lost": {"records": row.losses.records, "lines": row.losses.lines},
-        "each_round": row.each_round.iter().map(round).collect::<Vec<_>>(),
+        "each_round": row.each_round,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::http::Http;
+    use crate::bench::losses::Losses;
+    use crate::bench::standings::{self, Measured, REQUESTS};
+
+    #[test]
+    fn what_was_not_measured_is_a_dash_and_null_and_says_so() {
+        let round = Measured::from([("c16_per_second", 1.0), (REQUESTS, 1.0)]);
+        let mut standings = standings::of(Http::FIGURES, &[("run inbound, undisturbed", &[round.clone(), round])]);
+        for row in &mut standings.rows {
+            row.losses = Losses { lines: 3, ..Losses::default() };
+        }
+        let json = json::<Http>(&standings, Extent { rounds: 2, seconds: 1, requests: 1, mebibytes: 1 });
+        assert_eq!(json["paths"][0]["figures"]["c16_per_second"], 1.0);
+        assert_eq!(json["paths"][0]["figures"]["c1_per_second"], Value::Null);
+        assert_eq!(json["paths"][0]["figures"]["throughput_to_nginx_c16"], Value::Null);
+        assert_eq!(json["paths"][0]["each_round"][1]["c16_per_second"], 1.0);
+        assert_eq!(json["bars"][0]["met"], Value::Null);
+        let text = table::<Http>(&standings);
+        assert!(text.contains("not measured"), "{text}");
+        assert!(text.contains("lost of 2 exchanges, run inbound, undisturbed: 3 lines"), "{text}");
+    }
 }

@@ -71,11 +71,10 @@ impl Parts<'_> {
         Ok(command)
     }
 
-    /// Trusts what the user's own environment names.
     fn run(&self) -> Result<Command> {
         let mut command = Command::new(self.ground.programs.nodetap()?);
-        command.env("SSL_CERT_FILE", &self.certificates.authority);
-        command.args(["run", "--workers", "1", "--quiet", "--tls", "--out"]);
+        command.args(["run", "--workers", "1", "--quiet", "--tls", "--tls-roots"]);
+        command.arg(&self.certificates.authority).arg("--out");
         command.arg(self.ground.records(Kind::RunOutbound)).args(["--", "sh"]);
         Ok(command)
     }
