@@ -1,6 +1,7 @@
 //! The daemon and the command line.
 //!
-//! Imports run downwards: what this machine offers ([`netlink`], [`cgroup`], [`child`], [`signals`]), then adapters
+//! Imports run downwards: what this machine offers ([`netlink`], [`cgroup`], [`child`], [`signals`]) and what it is
+//! told of us ([`telemetry`]), then adapters
 //! ([`probes`]: the kernel programs, [`store`]: records on disk), then what is built of them ([`run`], [`commands`],
 //! [`doctor`]), then [`app`], the only one that knows everyone.
 
@@ -14,3 +15,4 @@ pub mod probes;
 pub mod run;
 pub mod signals;
 pub mod store;
+pub mod telemetry;

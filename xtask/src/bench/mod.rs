@@ -10,6 +10,7 @@ mod https;
 mod lane;
 mod losses;
 mod middle;
+mod over_and_over;
 mod programs;
 mod proof;
 mod report;

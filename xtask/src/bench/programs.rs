@@ -2,16 +2,18 @@
 
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Result, ensure};
 
-use crate::{demo, packages};
+use crate::{demo, packages, process, workspace};
 
 /// The programs that were asked for.
 #[derive(Debug, Default)]
 pub(super) struct Programs {
     nodetap: OnceCell<PathBuf>,
     mitmdump: OnceCell<PathBuf>,
+    tls_clients: OnceCell<PathBuf>,
 }
 
 impl Programs {
@@ -30,6 +32,26 @@ impl Programs {
 
     pub(super) fn mitmdump(&self) -> Result<&Path> {
         found(&self.mitmdump, packages::mitmdump)
+    }
+
+    /// Our own clients for new TLS connections.
+    pub(super) fn tls_clients(&self) -> Result<&Path> {
+        found(&self.tls_clients, || {
+            let mut cargo = Command::new(workspace::cargo());
+            cargo.args([
+                "build",
+                "--release",
+                "--package",
+                "xtask",
+                "--features",
+                "tls-clients",
+                "--bin",
+                "tls-clients",
+            ]);
+            println!("$ {}", process::line(&cargo));
+            process::run(cargo.current_dir(workspace::root()?))?;
+            Ok(workspace::target_dir()?.join("release/tls-clients"))
+        })
     }
 }
 

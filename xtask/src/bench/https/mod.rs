@@ -2,8 +2,8 @@
 //! to https and mitmdump. Every leg is TLS, and everything in the middle verifies the server.
 
 mod certificates;
+mod clients;
 mod commands;
-mod s_time;
 
 use anyhow::Result;
 
@@ -18,6 +18,7 @@ use super::wrk::{self, Load};
 use crate::started;
 
 use certificates::Certificates;
+use clients::Connections;
 use commands::Parts;
 
 /// Seconds of load before each turn, whose figures nobody sees.
@@ -65,7 +66,7 @@ impl Contest for Https {
     const TITLE: &'static str = "HTTPS opened: 1 KiB, TLS 1.3 with P-256 on every leg, one worker everywhere; medians";
     const NOTES: &'static str = "\
 req/s to CPU µs: keep-alive, c=16; CPU µs per request, of what stands in the middle. new/s: connections with a full
-handshake and one request each, 4 at a time; CPU µs per connection. RSS: after the last round.";
+handshake and one request each, 16 at a time; CPU µs per connection. RSS: after the last round.";
     const FIGURES: &'static [Figure] = &[
         Figure::median("per_second", "req/s", 0),
         Figure::median("p50_us", "p50 µs", 0),
@@ -103,8 +104,10 @@ handshake and one request each, 4 at a time; CPU µs per connection. RSS: after 
         let seconds = turn.ground.extent.seconds;
         let warm_up = load(lane, WARM_UP)?;
         let (kept, cpu) = lane.used_during(|kept: &Load| kept.requests, |lane| load(lane, seconds))?;
-        let (new, cpu_new) =
-            lane.used_during(|new: &s_time::Connections| new.count, |lane| s_time::connections(lane, seconds))?;
+        let (new, cpu_new) = lane.used_during(
+            |new: &Connections| new.count,
+            |lane| clients::connect(turn.ground, lane, kind, &self.certificates),
+        )?;
         let mut measured = Measured::from([
             ("per_second", kept.per_second),
             ("p50_us", kept.p50),

@@ -3,10 +3,11 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, SocketAddrV4, TcpStream};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::bench::over_and_over::{self, Done};
 
 /// How long any read or write may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -21,13 +22,6 @@ pub(super) struct Route {
     /// The SOCKS proxy; none on the direct path.
     pub(super) proxy: Option<SocketAddr>,
     pub(super) site: SocketAddrV4,
-}
-
-/// What a load of connections gave.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Connections {
-    pub(super) count: f64,
-    pub(super) per_second: f64,
 }
 
 impl Route {
@@ -69,24 +63,8 @@ pub(super) fn download(route: Route, size: u64) -> Result<f64> {
 }
 
 /// Opens one connection after the other in so many threads, each for a request for `/1k`.
-pub(super) fn connections(route: Route, seconds: u32, threads: usize) -> Result<Connections> {
-    let start = Instant::now();
-    let end = start + Duration::from_secs(seconds.into());
-    let one_after_the_other = move || -> Result<u32> {
-        let mut count = 0;
-        while Instant::now() < end {
-            fetch(route).with_context(|| format!("after {count} connections"))?;
-            count += 1;
-        }
-        Ok(count)
-    };
-    let workers: Vec<_> = (0..threads).map(|_| thread::spawn(one_after_the_other)).collect();
-    let mut count = 0;
-    for worker in workers {
-        count += worker.join().map_err(|_| anyhow!("a client panicked"))??;
-    }
-    let count = f64::from(count);
-    Ok(Connections { count, per_second: count / start.elapsed().as_secs_f64() })
+pub(super) fn connections(route: Route, seconds: u32, threads: usize) -> Result<Done> {
+    over_and_over::repeat(threads, seconds, move || fetch(route))
 }
 
 fn fetch(route: Route) -> Result<()> {

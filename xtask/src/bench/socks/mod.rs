@@ -9,6 +9,7 @@ use super::Ground;
 use super::bars::Bar;
 use super::contest::{Contest, Row, Turn};
 use super::lane::{Lane, Start};
+use super::over_and_over::Done;
 use super::proof;
 use super::site::Site;
 use super::standings::{Figure, Measured, REQUESTS, Standings};
@@ -90,17 +91,18 @@ time; CPU µs per connection. RSS: after the last round, of a family of processe
         let route = Route { proxy, site };
         let extent = turn.ground.extent;
         let named = |result: Result<_>| result.with_context(|| format!("through {}", kind.name()));
-        let mut requests = named(client::connections(route, WARM_UP, THREADS))?.count;
+        let warm_up = named(client::connections(route, WARM_UP, THREADS))?;
         // A GiB is the request whose cost is told.
         let gibibytes = |_: &f64| extent.mebibytes as f64 / 1024.0;
         let (download, cpu_of_download) =
             lane.used_during(gibibytes, |_| client::download(route, extent.mebibytes << 20).context(kind.name()))?;
         let (new, cpu) = lane.used_during(
-            |new: &client::Connections| new.count,
+            |new: &Done| new.count.into(),
             |_| named(client::connections(route, extent.seconds, THREADS)),
         )?;
-        requests += new.count + 1.0;
-        let mut measured = Measured::from([(BULK, download), (NEW, new.per_second), (REQUESTS, requests)]);
+        let requests = f64::from(warm_up.count + new.count + 1);
+        let mut measured =
+            Measured::from([(BULK, download), (NEW, f64::from(new.count) / new.seconds), (REQUESTS, requests)]);
         measured.extend(cpu_of_download.map(|micros| ("cpu_ms_per_gib", micros / 1e3)));
         measured.extend(cpu.map(|cpu| ("cpu_us_per_connection", cpu)));
         measured.extend(lane.memory()?.map(|(now, _)| ("rss_mib", now)));
