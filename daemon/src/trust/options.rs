@@ -1,0 +1,1 @@
+//! What is said about TLS on the command line.
