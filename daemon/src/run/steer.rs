@@ -12,6 +12,7 @@ use nodetap_core::exchange::{Connection, Direction, Process, Via};
 use nodetap_core::ulid::Ulid;
 use nodetap_proxy::dial::is_loopback;
 use nodetap_proxy::steering::{Arrival, Destination, Steering, Stray};
+use nodetap_proxy::tls::Policy;
 
 use super::processes::Processes;
 use crate::probes::Maps;
@@ -98,7 +99,13 @@ impl KernelSteering {
             server: origin.destination,
             accepted: arrival.at,
         };
-        Ok(Destination { connection: Arc::new(connection), dial: origin.destination, source, tag: origin.cookie })
+        Ok(Destination {
+            connection: Arc::new(connection),
+            dial: origin.destination,
+            source,
+            tag: origin.cookie,
+            tls: Policy::Untouched,
+        })
     }
 
     fn inbound(&self, arrival: &Arrival) -> Destination {
@@ -122,7 +129,13 @@ impl KernelSteering {
             // There is only ::1; a host reaches each of its addresses from that very address.
             address @ IpAddr::V6(_) => address,
         };
-        Destination { connection: Arc::new(connection), dial: arrival.local, source: Some(source), tag: 0 }
+        Destination {
+            connection: Arc::new(connection),
+            dial: arrival.local,
+            source: Some(source),
+            tag: 0,
+            tls: Policy::Untouched,
+        }
     }
 
     fn self_calls(&self) -> MutexGuard<'_, HashMap<SocketAddr, SelfCall>> {
