@@ -236,9 +236,7 @@ pub fn lay_out(
                 std::env::join_paths(all).unwrap_or_else(|_| folder.join(DIRECTORY).into_os_string())
             }
             Form::Java(before) => {
-                let mut all = roots;
-                all.extend(ours.iter().cloned());
-                layout.files.insert(JAVA_STORE.into(), pkcs12::encode(&all.aliased(), JAVA_PASSWORD)?);
+                layout.files.insert(JAVA_STORE.into(), pkcs12::encode(&roots.aliased(ours), JAVA_PASSWORD)?);
                 java_options(before.as_deref(), &folder.join(JAVA_STORE)).into()
             }
         };

@@ -3,8 +3,10 @@
 //! next one. It refuses to hold a key.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -21,20 +23,25 @@ pub struct Error {
     pub source: io::Error,
 }
 
-/// A folder of ours. Removed when dropped.
+/// The file that names the control group of the command.
+const CGROUP: &str = "cgroup";
+
+/// A folder of ours. Removed when dropped, unless something of the command still runs: it would trust nobody any more.
 #[derive(Debug)]
 pub struct TrustFolder {
     path: PathBuf,
+    cgroup: PathBuf,
     /// Locked for as long as we live; also keeps systemd-tmpfiles(8) away.
     _directory: File,
 }
 
 impl TrustFolder {
-    /// Makes one in `parent`, and removes those that earlier runs of this user left behind.
+    /// Makes one in `parent` for the command in this control group, and removes those that earlier runs of this user
+    /// left behind.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn make(parent: &Path, id: Ulid) -> Result<Self, Error> {
+    pub fn make(parent: &Path, id: Ulid, cgroup: &Path) -> Result<Self, Error> {
         remove_leftovers(parent);
         let path = parent.join(format!("{PREFIX}{id}"));
         let make = || {
@@ -44,10 +51,11 @@ impl TrustFolder {
             directory.try_lock()?;
             // Whatever the umask says.
             directory.set_permissions(fs::Permissions::from_mode(0o755))?;
+            fs::write(path.join(CGROUP), cgroup.as_os_str().as_bytes())?;
             Ok(directory)
         };
         match make() {
-            Ok(directory) => Ok(Self { path, _directory: directory }),
+            Ok(directory) => Ok(Self { path, cgroup: cgroup.to_owned(), _directory: directory }),
             Err(source) => Err(Error { path, source }),
         }
     }
@@ -80,8 +88,15 @@ impl TrustFolder {
 
 impl Drop for TrustFolder {
     fn drop(&mut self) {
-        remove(&self.path);
+        if !is_populated(&self.cgroup) {
+            remove(&self.path);
+        }
     }
+}
+
+/// Does a process live in this group or beneath it (cgroups(7), `cgroup.events`)?
+fn is_populated(cgroup: &Path) -> bool {
+    fs::read_to_string(cgroup.join("cgroup.events")).is_ok_and(|events| events.contains("populated 1"))
 }
 
 fn remove(path: &Path) {
@@ -90,7 +105,7 @@ fn remove(path: &Path) {
     }
 }
 
-/// Folders of runs that were killed: ours by name and owner, and nobody holds their lock.
+/// Folders of runs that have gone: ours by name and owner, nobody holds their lock, and nothing of their command runs.
 fn remove_leftovers(parent: &Path) {
     let own = nix::unistd::geteuid().as_raw();
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
@@ -98,9 +113,14 @@ fn remove_leftovers(parent: &Path) {
         let id = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
         // Of the entry itself: a symbolic link is not followed.
         let ours = entry.metadata().is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == own);
+        let used = || {
+            let cgroup = fs::read(entry.path().join(CGROUP)).unwrap_or_default();
+            is_populated(Path::new(OsStr::from_bytes(&cgroup)))
+        };
         if ours
             && id.is_some_and(|id| id.parse::<Ulid>().is_ok())
             && File::open(entry.path()).is_ok_and(|directory| directory.try_lock().is_ok())
+            && !used()
         {
             remove(&entry.path());
         }

@@ -19,6 +19,7 @@ pub mod roots;
 mod tests;
 
 pub use ca::Ca;
+pub use options::{InboundOptions, Options, Served};
 
 pub use roots::Roots;
 

@@ -102,13 +102,18 @@ impl Roots {
         self.0.is_empty()
     }
 
-    /// Each with an alias: its subject's hash, and its place.
-    pub fn aliased(&self) -> Vec<(String, CertificateDer<'static>)> {
-        let name = |(place, certificate): (usize, &CertificateDer<'static>)| {
-            let hash = certificate::Facts::of(certificate).map(|facts| facts.openssl_hash).ok()?;
+    /// These and ours, each with an alias: ours by our name, the others by their subject's hash and their place.
+    pub fn aliased(&self, ours: &[CertificateDer<'static>]) -> Vec<(String, CertificateDer<'static>)> {
+        let own = ours.iter().enumerate().map(|(place, certificate)| match place {
+            0 => ("nodetap".to_owned(), certificate.clone()),
+            _ => (format!("nodetap-{place}"), certificate.clone()),
+        });
+        let others = self.iter().filter(|certificate| !ours.contains(certificate)).enumerate();
+        let others = others.filter_map(|(place, certificate)| {
+            let hash = certificate::Facts::of(certificate).ok()?.openssl_hash;
             Some((format!("{hash}-{place}"), certificate.clone()))
-        };
-        self.iter().enumerate().filter_map(name).collect()
+        });
+        own.chain(others).collect()
     }
 }
 
