@@ -6,13 +6,17 @@
 //! with, [`authority`] makes certificates, [`leg`] is a socket with or without TLS on it, [`pump`] the tunnel of two.
 
 mod authority;
+pub(crate) mod handshake;
+pub(crate) mod hello;
 mod inbound;
+pub(crate) mod leg;
 mod outbound;
 mod pair;
+pub(crate) mod pump;
 mod reason;
 mod recent;
 mod server;
-mod session;
+pub(crate) mod session;
 mod unverified;
 mod verdicts;
 
@@ -20,8 +24,10 @@ use std::sync::Arc;
 
 pub use authority::Authority;
 pub use inbound::{Inbound, Upstream};
+pub(crate) use leg::Buffers;
 pub use outbound::Outbound;
 pub use pair::Pair;
+pub(crate) use pump::Pump;
 pub use reason::Reason;
 
 /// What is done with TLS on a connection.

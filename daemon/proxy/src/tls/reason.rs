@@ -15,6 +15,8 @@ pub enum Reason {
     ClientUnsupported,
     /// The ClientHello did not come whole in time, or could not be read.
     HelloUnreadable,
+    /// No certificate can be made for the server's name: it is none, or our authority has expired.
+    NoCertificate,
     /// The client refused our certificate with an alert.
     ClientRejected,
     /// The client went away without a word, twice: that is how some refuse a certificate.
@@ -31,6 +33,7 @@ impl Reason {
             Self::UpstreamFailed => "upstream_failed",
             Self::ClientUnsupported => "client_unsupported",
             Self::HelloUnreadable => "hello_unreadable",
+            Self::NoCertificate => "no_certificate",
             Self::ClientRejected => "client_rejected",
             Self::ClientSilent => "client_silent",
         }
@@ -45,6 +48,7 @@ impl Reason {
             Self::UpstreamFailed => "TLS that was not opened: nodetap's own handshake with the server failed.",
             Self::ClientUnsupported => "TLS that was not opened: the client offers nothing that nodetap could answer.",
             Self::HelloUnreadable => "TLS that was not opened: its ClientHello could not be read.",
+            Self::NoCertificate => "TLS that was not opened: nodetap can make no certificate for the server's name.",
             Self::ClientRejected => "TLS that was not opened: the client refused nodetap's certificate before.",
             Self::ClientSilent => "TLS that was not opened: the client went away twice when it was.",
         }

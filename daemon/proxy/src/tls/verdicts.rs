@@ -56,7 +56,9 @@ impl Verdicts {
             Reason::ClientRejected | Reason::ClientSilent => CLIENT,
             Reason::UpstreamUnverified | Reason::ClientCertificateWanted | Reason::UpstreamUnsupported => UPSTREAM,
             // The network's or this one client's: the next attempt may fare better.
-            Reason::UpstreamFailed | Reason::ClientUnsupported | Reason::HelloUnreadable => return,
+            Reason::UpstreamFailed | Reason::ClientUnsupported | Reason::HelloUnreadable | Reason::NoCertificate => {
+                return;
+            }
         };
         let verdict = Verdict::Pass { reason, until: now + term };
         self.with(target, host, |recent, key| recent.insert(key.clone(), verdict));
