@@ -2,7 +2,8 @@
 //!
 //! Imports run downwards: what this machine offers ([`netlink`], [`cgroup`], [`child`], [`signals`]) and what it is
 //! told of us ([`telemetry`]), then adapters
-//! ([`probes`]: the kernel programs, [`store`]: records on disk), then what is built of them ([`run`], [`commands`],
+//! ([`probes`]: the kernel programs, [`store`]: records on disk, [`trust`]: certificates), then what is built of them
+//! ([`run`], [`commands`],
 //! [`doctor`]), then [`app`], the only one that knows everyone.
 
 pub mod app;
@@ -16,3 +17,4 @@ pub mod run;
 pub mod signals;
 pub mod store;
 pub mod telemetry;
+pub mod trust;
