@@ -134,6 +134,8 @@ impl Leg {
     /// # Errors
     /// See [`Failure`]. An alert may have been sent then.
     pub(crate) async fn shake(&mut self, stream: &TcpStream, scratch: &Scratch) -> Result<(), Failure> {
+        // A client has the first word, but only when it is asked for it.
+        self.take_in(&[]);
         loop {
             let flushed = self.flush(stream).await;
             if self.wants_certificate {
