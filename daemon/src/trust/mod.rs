@@ -21,6 +21,5 @@ mod tests;
 
 pub use ca::Ca;
 pub use java::JAVA_PASSWORD;
-pub use options::{InboundOptions, Options, Served};
-
+pub use options::{InboundOptions, Options, Renewing, Served};
 pub use roots::Roots;
