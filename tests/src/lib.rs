@@ -7,6 +7,7 @@
 pub mod client;
 pub mod folder;
 pub mod http;
+pub mod https;
 pub mod leftovers;
 pub mod load;
 pub mod machine;

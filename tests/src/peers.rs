@@ -41,18 +41,9 @@ impl Peer {
                 gcc.args(["-O1", "-Wall", "-o"]).arg(out).arg(source);
                 gcc
             })?),
-            Peer::Go => Command::new(built(&source.join("peer.go"), |out, source| {
-                let mut go = Command::new("go");
-                go.env("GOFLAGS", "").env("GOTOOLCHAIN", "local").env("CGO_ENABLED", "0");
-                go.args(["build", "-o"]).arg(out).arg(source);
-                go
-            })?),
+            Peer::Go => Command::new(built(&source.join("peer.go"), go)?),
             Peer::Java => {
-                let classes = built(&source.join("Peer.java"), |out, source| {
-                    let mut javac = Command::new("javac");
-                    javac.arg("-d").arg(out).arg(source);
-                    javac
-                })?;
+                let classes = built(&source.join("Peer.java"), javac)?;
                 let mut java = Command::new("java");
                 java.args(["-XX:TieredStopAtLevel=1", "-cp"]).arg(classes).arg("Peer");
                 java
@@ -63,6 +54,25 @@ impl Peer {
         command.args(arguments);
         Ok(command)
     }
+}
+
+/// The command `fetch URL` in a language that has no interpreter for it; compiles it on first use.
+///
+/// # Errors
+/// When its compiler is missing or fails, or there is none.
+pub fn fetch(peer: Peer, url: &str) -> Result<Command> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
+    let mut command = match peer {
+        Peer::Go => Command::new(built(&source.join("fetch.go"), go)?),
+        Peer::Java => {
+            let mut java = Command::new("java");
+            java.args(["-XX:TieredStopAtLevel=1", "-cp"]).arg(built(&source.join("Fetch.java"), javac)?).arg("Fetch");
+            java
+        }
+        Peer::C | Peer::Node | Peer::Python => bail!("{peer:?} has no fetch"),
+    };
+    command.arg(url);
+    Ok(command)
 }
 
 /// Waits until a serving peer has printed its port.
@@ -77,6 +87,19 @@ fn interpreted(interpreter: &str, script: &Path) -> Command {
     let mut command = Command::new(interpreter);
     command.arg(script);
     command
+}
+
+fn go(out: &Path, source: &Path) -> Command {
+    let mut go = Command::new("go");
+    go.env("GOFLAGS", "").env("GOTOOLCHAIN", "local").env("CGO_ENABLED", "0");
+    go.args(["build", "-o"]).arg(out).arg(source);
+    go
+}
+
+fn javac(out: &Path, source: &Path) -> Command {
+    let mut javac = Command::new("javac");
+    javac.arg("-d").arg(out).arg(source);
+    javac
 }
 
 /// What `compile` makes of `source`, kept beside the test binaries under a name that changes with the source.

@@ -14,4 +14,5 @@ mod refusal;
 mod routes;
 mod storage;
 mod support;
+mod tls;
 mod urgent;
