@@ -171,7 +171,9 @@ impl Http2 {
             Some(fault) => Some(fault),
             None if held.is_over(cx.limits) => Some(Fault {
                 outcome: Outcome::Passthrough,
-                detail: Cow::Borrowed("It was followed no further: the open streams hold more bytes than the tap's limit."),
+                detail: Cow::Borrowed(
+                    "It was followed no further: the open streams hold more bytes than the tap's limit.",
+                ),
             }),
             None => None,
         };

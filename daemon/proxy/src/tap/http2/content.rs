@@ -81,10 +81,13 @@ impl Content {
         self.held += count;
         held.add(count);
         if count < wanted {
-            drop_part(record, match from {
-                Side::Client => "request.body: beyond what the streams of one connection may keep",
-                Side::Server => "response.body: beyond what the streams of one connection may keep",
-            });
+            drop_part(
+                record,
+                match from {
+                    Side::Client => "request.body: beyond what the streams of one connection may keep",
+                    Side::Server => "response.body: beyond what the streams of one connection may keep",
+                },
+            );
         }
     }
 

@@ -101,9 +101,10 @@ pub(super) fn reset(by: Side, code: u32, stand: Stand) -> Fault {
 pub(super) fn refused(by: Side) -> Fault {
     let (outcome, detail) = match by {
         Side::Client => (Outcome::ClientAborted, "The client left (GOAWAY) before it looked at this stream."),
-        Side::Server => {
-            (Outcome::ServerAborted, "The server refused the request (GOAWAY): it came after the last one it processed.")
-        }
+        Side::Server => (
+            Outcome::ServerAborted,
+            "The server refused the request (GOAWAY): it came after the last one it processed.",
+        ),
     };
     Fault { outcome, detail: Cow::Borrowed(detail) }
 }

@@ -284,7 +284,8 @@ impl Frames {
 
 /// Whether that may be how a server's first frame begins: SETTINGS without flags, of a plausible length.
 pub(in crate::tap) fn begins_with_settings(bytes: &[u8]) -> bool {
-    let length = bytes.first_chunk::<3>().map_or(0, |[high, middle, low]| u32::from_be_bytes([0, *high, *middle, *low]));
+    let length =
+        bytes.first_chunk::<3>().map_or(0, |[high, middle, low]| u32::from_be_bytes([0, *high, *middle, *low]));
     let rest = bytes.get(3..9.min(bytes.len())).unwrap_or_default();
     bytes.first() == Some(&0) && length <= FIRST_MAX_FRAME && length % 6 == 0 && [4, 0, 0, 0, 0, 0].starts_with(rest)
 }

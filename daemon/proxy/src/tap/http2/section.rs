@@ -120,7 +120,8 @@ impl Section {
                 let start = self.pseudo.len();
                 if fits {
                     *place = Some((start, start + value.len()));
-                    self.pseudo.extend(value.iter().map(|byte| if matches!(byte, b'\r' | b'\n' | 0) { b' ' } else { *byte }));
+                    self.pseudo
+                        .extend(value.iter().map(|byte| if matches!(byte, b'\r' | b'\n' | 0) { b' ' } else { *byte }));
                 } else {
                     *place = Some((start, start));
                 }
@@ -186,7 +187,8 @@ impl Section {
         let [scheme, authority, path, protocol] =
             [Pseudo::Scheme, Pseudo::Authority, Pseudo::Path, Pseudo::Protocol].map(|which| self.pseudo(which));
         let host = self.host.and_then(|(start, end)| self.lines.get(start..end));
-        let mut bytes = Vec::with_capacity(self.pseudo.len() + self.lines.len() + host.map_or(0, <[u8]>::len) + START_LINE);
+        let mut bytes =
+            Vec::with_capacity(self.pseudo.len() + self.lines.len() + host.map_or(0, <[u8]>::len) + START_LINE);
         bytes.extend(name.iter().map(|byte| if is_token(&[*byte]) { *byte } else { b'?' }));
         bytes.push(b' ');
         let authority = authority.or(host).unwrap_or_default();
@@ -312,8 +314,7 @@ fn is_authority(text: &[u8]) -> bool {
 /// Three digits, and the first one no zero.
 fn status(text: &[u8]) -> Option<u16> {
     let digits: [u8; 3] = text.try_into().ok()?;
-    let code = digits
-        .iter()
-        .try_fold(0, |code, digit| digit.is_ascii_digit().then(|| code * 10 + u16::from(digit - b'0')))?;
+    let code =
+        digits.iter().try_fold(0, |code, digit| digit.is_ascii_digit().then(|| code * 10 + u16::from(digit - b'0')))?;
     (code >= 100).then_some(code)
 }

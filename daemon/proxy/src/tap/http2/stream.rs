@@ -53,7 +53,14 @@ pub(super) struct Stream {
 
 impl Stream {
     /// A request begins, or (`pushed`) the promise of one.
-    pub(super) fn open(id: u32, began: UnixMicros, first: bool, pushed: bool, held: &mut Held, cx: &mut Context<'_>) -> Self {
+    pub(super) fn open(
+        id: u32,
+        began: UnixMicros,
+        first: bool,
+        pushed: bool,
+        held: &mut Held,
+        cx: &mut Context<'_>,
+    ) -> Self {
         let stood = |wait| cx.connection.accepted.saturating_add(wait);
         let record = Box::new(Exchange {
             id: cx.ids.next(began),
@@ -176,10 +183,13 @@ impl Stream {
             self.note(from, flaw);
         }
         if text.cut {
-            drop_part(&mut self.record, match from {
-                Side::Client => "request.head: beyond the limit of one head",
-                Side::Server => "response.head: beyond the limit of one head",
-            });
+            drop_part(
+                &mut self.record,
+                match from {
+                    Side::Client => "request.head: beyond the limit of one head",
+                    Side::Server => "response.head: beyond the limit of one head",
+                },
+            );
         }
         self.charge(text.bytes.len(), held);
         if let Some(message) = message_mut(&mut self.record, from) {
@@ -198,10 +208,13 @@ impl Stream {
             self.note(from, flaw);
         }
         if text.cut {
-            drop_part(&mut self.record, match from {
-                Side::Client => "request.trailers: beyond the limit of one head",
-                Side::Server => "response.trailers: beyond the limit of one head",
-            });
+            drop_part(
+                &mut self.record,
+                match from {
+                    Side::Client => "request.trailers: beyond the limit of one head",
+                    Side::Server => "response.trailers: beyond the limit of one head",
+                },
+            );
         }
         self.charge(text.bytes.len(), held);
         if let Some(message) = message_mut(&mut self.record, from) {

@@ -137,7 +137,11 @@ mod tests {
         let mut table = Table::new(4096);
         for round in 0..100_000usize {
             let value = vec![b'x'; round % 700];
-            if round % 3 == 0 { table.insert_named(62 + round % 5, &value) } else { table.insert(b"name", &value) }
+            if round % 3 == 0 {
+                table.insert_named(62 + round % 5, &value)
+            } else {
+                table.insert(b"name", &value)
+            }
             assert!(table.size <= 4096 && table.text.len() <= 2 * 4096 + LITTER);
         }
         assert_eq!(table.get(62).map(|(name, value)| (name, value.len())), Some((&b"name"[..], 99_999 % 700)));
