@@ -82,6 +82,11 @@ pub(super) fn response(bytes: &[u8], max_fields: usize, method: Method) -> Judge
     })
 }
 
+/// Whether a 101 says that HTTP/2 follows (RFC 7540 §3.2).
+pub(super) fn upgrades_to_http2(head: &[u8]) -> bool {
+    Head::parse(head).fields().any(|field| field.is("upgrade") && field.value == b"h2c")
+}
+
 fn judge<S, T>(
     head: &Head<'_>,
     max_fields: usize,
@@ -288,7 +293,7 @@ fn disguised(field: &Field<'_>) -> Option<Flaw> {
 }
 
 /// `1*DIGIT` within 64 bits (RFC 9110 §8.6).
-fn number(text: &[u8]) -> Option<u64> {
+pub(in crate::tap) fn number(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
     }
