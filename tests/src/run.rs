@@ -62,7 +62,8 @@ impl Options {
         self
     }
 
-    /// Starts `nodetap run … -- CMD`; the program and arguments are those of `command`.
+    /// Starts `nodetap run … -- CMD`; the program, its arguments and what is set in its environment are those of
+    /// `command`.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -80,6 +81,7 @@ impl Options {
         whole.args(words).env_remove("XDG_STATE_HOME").env_remove("SUDO_USER").env("NO_COLOR", "1");
         whole.arg("run").arg("--out").arg(&out).args(&self.options).arg("--");
         whole.arg(command.get_program()).args(command.get_args());
+        whole.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         Ok(Run { process: Process::start(&mut whole)?, folder, out, cgroup: None })
     }
 }

@@ -8,6 +8,7 @@ mod demo;
 mod ebpf;
 mod nightly;
 mod packages;
+mod peers;
 mod process;
 mod setup;
 mod started;

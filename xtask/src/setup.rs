@@ -4,8 +4,10 @@
 use anyhow::Result;
 use clap::ValueEnum;
 
-use crate::packages::{self, CURL, GCC, GO, IP, JAVAC, NETCAT, NGINX, NODE, NPM, PYTHON, Program, SCRIPT, WRK};
-use crate::toolchain;
+use crate::packages::{
+    self, CURL, GCC, GIT, GO, IP, JAVAC, NETCAT, NGHTTP, NGINX, NODE, NPM, PYTHON, Program, SCRIPT, TESTSSL, WGET, WRK,
+};
+use crate::{peers, toolchain};
 
 /// What the tools are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -22,7 +24,8 @@ pub(crate) enum Job {
     All,
 }
 
-const FOR_TESTS: &[Program] = &[CURL, GCC, GO, IP, JAVAC, NETCAT, NODE, PYTHON, SCRIPT];
+const FOR_TESTS: &[Program] =
+    &[CURL, GCC, GIT, GO, IP, JAVAC, NETCAT, NGHTTP, NODE, NPM, PYTHON, SCRIPT, TESTSSL, WGET];
 const FOR_DEMO: &[Program] = &[CURL, NGINX, NODE, NPM, PYTHON];
 const FOR_BENCH: &[Program] = &[CURL, NGINX, PYTHON, WRK];
 
@@ -34,6 +37,7 @@ pub(crate) fn run(job: Job) -> Result<()> {
     let wants = |this: Job| job == this || job == Job::All;
     if wants(Job::Test) {
         packages::ensure(FOR_TESTS)?;
+        peers::ensure()?;
     }
     if wants(Job::Demo) {
         packages::ensure(FOR_DEMO)?;

@@ -3,6 +3,7 @@
 
 mod aborts;
 mod choices;
+mod clients;
 mod endings;
 mod inbound;
 mod lifecycle;
