@@ -24,4 +24,5 @@ pub mod records;
 pub mod run;
 pub mod seen;
 pub mod server;
+pub mod streams;
 pub mod wait;

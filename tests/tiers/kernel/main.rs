@@ -14,5 +14,6 @@ mod protocols;
 mod refusal;
 mod routes;
 mod storage;
+mod streams;
 mod support;
 mod urgent;

@@ -6,4 +6,5 @@ mod command_line;
 mod corpus;
 mod peers;
 mod recording;
+mod streams;
 mod tunnel;
