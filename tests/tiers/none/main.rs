@@ -1,6 +1,7 @@
 //! What anybody can test: the command line, and the data plane behind `nodetap proxy`, without privileges.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests panics like the tests themselves")]
 
+mod autobahn;
 mod clients;
 mod command_line;
 mod corpus;
