@@ -8,4 +8,5 @@ mod corpus;
 mod peers;
 mod recording;
 mod streams;
+mod testssl;
 mod tunnel;
