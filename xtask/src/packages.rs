@@ -28,6 +28,7 @@ pub(crate) const CURL: Program = program("curl", "curl");
 pub(crate) const GCC: Program = program("gcc", "gcc libc6-dev");
 pub(crate) const GIT: Program = program("git", "git");
 pub(crate) const GO: Program = program("go", "golang-go");
+pub(crate) const GXX: Program = program("g++", "g++");
 pub(crate) const IP: Program = program("ip", "iproute2");
 pub(crate) const JAVAC: Program = program("javac", "default-jdk-headless");
 /// The BSD netcat by its own name: `nc` may be another one, without `-N`.
