@@ -6,6 +6,7 @@ mod drive;
 mod every_case;
 mod interleaved;
 mod limits;
+mod messages;
 mod mutations;
 mod records;
 mod tls;
