@@ -55,6 +55,10 @@ impl Ends {
         self.decisive.get_or_insert(decisive);
     }
 
+    pub(super) fn client_fin(&self) -> bool {
+        self.client_fin
+    }
+
     /// The client's FIN came within its request, at the time of the FIN: what is said of the exchange.
     pub(super) fn cut_request(&self, open: &Open) -> Option<Fault> {
         let (outcome, detail) = match open.response {

@@ -3,7 +3,7 @@
 
 use nodetap_core::head::{Field, Head, Oddities, StartLine};
 
-use super::super::messages::Content;
+use super::super::messages::MediaType;
 use super::flaw::Flaw;
 
 /// The methods that change how a response is framed; they are compared by case (RFC 9110 §9.1).
@@ -43,14 +43,14 @@ pub(super) struct RequestFacts {
     pub(super) length: Length,
     /// CONNECT, or it asks for an upgrade: what follows it may be another protocol.
     pub(super) may_switch: bool,
-    pub(super) content: Content,
+    pub(super) media: MediaType,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ResponseFacts {
     pub(super) code: u16,
     pub(super) length: Length,
-    pub(super) content: Content,
+    pub(super) media: MediaType,
 }
 
 /// What can be said of bytes that begin with a start line.
@@ -73,7 +73,7 @@ pub(super) fn request(bytes: &[u8], max_fields: usize) -> Judged<RequestFacts> {
             http10,
             length: fields.request_length(http10)?,
             may_switch: method == Method::Connect || (fields.upgrade && fields.connection_upgrade),
-            content: fields.content,
+            media: fields.media,
         })
     })
 }
@@ -83,8 +83,13 @@ pub(super) fn response(bytes: &[u8], max_fields: usize, method: Method) -> Judge
     let head = Head::parse(bytes);
     judge(&head, max_fields, status_line(&head.start), |(code, http10), fields| {
         let length = fields.response_length(code, http10, method)?;
-        Ok(ResponseFacts { code, length, content: fields.content })
+        Ok(ResponseFacts { code, length, media: fields.media })
     })
+}
+
+/// Whether a 101 says that HTTP/2 follows (RFC 7540 §3.2).
+pub(super) fn upgrades_to_http2(head: &[u8]) -> bool {
+    Head::parse(head).fields().any(|field| field.is("upgrade") && field.value == b"h2c")
 }
 
 fn judge<S, T>(
@@ -179,7 +184,7 @@ struct Framing {
     flaw: Option<Flaw>,
     upgrade: bool,
     connection_upgrade: bool,
-    content: Content,
+    media: MediaType,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,7 +210,7 @@ impl Framing {
                 disguised(field)
             }
             12 if field.is("content-type") => {
-                self.content = Content::of(field.value);
+                self.media = MediaType::of(field.value);
                 disguised(field)
             }
             7 if field.is("upgrade") => {
@@ -298,7 +303,7 @@ fn disguised(field: &Field<'_>) -> Option<Flaw> {
 }
 
 /// `1*DIGIT` within 64 bits (RFC 9110 §8.6).
-fn number(text: &[u8]) -> Option<u64> {
+pub(in crate::tap) fn number(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
     }

@@ -40,15 +40,15 @@ mod responses;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
-use nodetap_core::exchange::{Outcome, UnixMicros};
+use nodetap_core::exchange::{Exchange, Outcome, UnixMicros};
 
 use super::messages::{Fault, WebSocket};
 use super::{Context, End, Side, Verdict};
 use blame::Ends;
 use body::Body;
 use flaw::Flaw;
-pub(in crate::tap) use framing::is_token;
 use framing::{Length, RequestFacts, ResponseFacts};
+pub(in crate::tap) use framing::{is_token, number};
 use head::{HeadReader, Read};
 use open::{Open, Progress};
 pub(in crate::tap) use open::{add, after};
@@ -78,6 +78,20 @@ struct HeldBytes {
     over: bool,
 }
 
+/// The connection goes on in HTTP/2 (RFC 7540 §3.2).
+#[derive(Debug)]
+pub(in crate::tap) struct Upgraded {
+    /// The request that asked for it, which is whole; its final response is the first one of HTTP/2.
+    pub(in crate::tap) record: Box<Exchange>,
+    pub(in crate::tap) is_head: bool,
+    /// What the client sent too early, and since when.
+    pub(in crate::tap) client: Vec<u8>,
+    pub(in crate::tap) since: UnixMicros,
+    /// What the server sent behind its 101.
+    pub(in crate::tap) server: Vec<u8>,
+    pub(in crate::tap) client_fin: bool,
+}
+
 /// The conversation of one connection.
 #[derive(Debug)]
 pub(in crate::tap) struct Http1 {
@@ -97,6 +111,7 @@ pub(in crate::tap) struct Http1 {
     ends: Ends,
     /// Why the client's side is not read any more.
     blind: Option<Verdict>,
+    upgraded: Option<Box<Upgraded>>,
 }
 
 impl Http1 {
@@ -113,7 +128,13 @@ impl Http1 {
             begun: false,
             ends: Ends::default(),
             blind: None,
+            upgraded: None,
         }
+    }
+
+    /// After [`Self::observe`]: whether what follows is HTTP/2. This tap is over, then.
+    pub(in crate::tap) fn upgraded(&mut self) -> Option<Box<Upgraded>> {
+        self.upgraded.take()
     }
 
     /// Reads on. A verdict means that the tap is over: all records are out.

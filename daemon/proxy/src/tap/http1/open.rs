@@ -137,6 +137,12 @@ impl Open {
         }
     }
 
+    /// It goes on in another protocol: the record, and whether its method is HEAD.
+    pub(super) fn into_record(mut self, cx: &mut Context<'_>) -> (Box<Exchange>, bool) {
+        self.bodies.finish(None, &mut self.record, cx);
+        (self.record, self.method == Some(Method::Head))
+    }
+
     /// Nothing more comes of it: the record is written.
     pub(super) fn finish(mut self, fault: Option<Fault>, cx: &mut Context<'_>) {
         self.record.timing.end = Some(after(self.record.time, cx.now));

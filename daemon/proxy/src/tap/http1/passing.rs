@@ -3,7 +3,7 @@
 
 use nodetap_core::exchange::{Message, UnixMicros};
 
-use super::super::messages::{Content, WebSocket};
+use super::super::messages::{MediaType, WebSocket};
 use super::super::{Context, End, Side};
 use super::body::{Body, Fed};
 use super::flaw::Flaw;
@@ -12,8 +12,8 @@ use super::{Http1, Requests};
 
 impl Open {
     /// The head of that side's message is whole, and a body follows.
-    pub(super) fn begin_body(&mut self, from: Side, content: Content, body: &Body, cx: &Context<'_>) {
-        self.bodies.begin(from, content, !body.is_unsized(), &mut self.record, cx);
+    pub(super) fn begin_body(&mut self, from: Side, media: MediaType, body: &Body, cx: &Context<'_>) {
+        self.bodies.begin(from, media, !body.is_unsized(), &mut self.record, cx);
     }
 
     /// Takes bytes up to the end of the body, or fewer. The error carries how many were taken.
@@ -128,7 +128,7 @@ impl Http1 {
         if let Some(websocket) = self.websocket.take()
             && let Some(mut open) = self.open.pop_front()
         {
-            let fault = websocket.finish(&mut open.record, cx);
+            let fault = websocket.finish(None, &mut open.record, cx);
             open.response = Progress::Done;
             open.finish(fault, cx);
         }

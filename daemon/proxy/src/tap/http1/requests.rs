@@ -84,7 +84,7 @@ impl Http1 {
         match Body::new(facts.length) {
             Some(body) => {
                 if let Some(open) = self.open.back_mut() {
-                    open.begin_body(Side::Client, facts.content, &body, cx);
+                    open.begin_body(Side::Client, facts.media, &body, cx);
                 }
                 self.requests = Requests::Body(body);
             }

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use nodetap_core::exchange::{Outcome, Protocol};
 
 use super::{
-    Body, Context, Fault, Flaw, Http1, Length, Open, Progress, Read, ResponseFacts, Side, Verdict, framing, sentence,
+    Body, Context, Fault, Flaw, Http1, Length, Open, Progress, Read, Requests, ResponseFacts, Side, Upgraded, Verdict,
+    framing, sentence,
 };
 
 impl Http1 {
@@ -25,6 +26,10 @@ impl Http1 {
             match step {
                 Ok(used) => bytes = bytes.get(used..).unwrap_or_default(),
                 Err(verdict) => return Some(verdict),
+            }
+            if let Some(upgraded) = &mut self.upgraded {
+                upgraded.server.extend_from_slice(bytes);
+                return None;
             }
         }
         None
@@ -60,19 +65,43 @@ impl Http1 {
             open.add_interim(&head, cx.limits.head);
             return None;
         }
+        if facts.code == 101 && framing::upgrades_to_http2(&head) && self.upgrade(&head, cx) {
+            return None;
+        }
+        let open = self.open.front_mut()?;
         open.set_response_head(head);
         if facts.length == Length::Switch {
             return self.switch(facts.code, cx);
         }
         self.response_body = Body::new(facts.length);
         if let Some(body) = &self.response_body {
-            open.begin_body(Side::Server, facts.content, body, cx);
+            open.begin_body(Side::Server, facts.media, body, cx);
         }
         if self.response_body.is_none() {
             self.response_done(cx);
         }
         self.resume(cx);
         None
+    }
+
+    /// The connection speaks HTTP/2 from here on, if that was asked for and what came behind the request is known.
+    fn upgrade(&mut self, head: &[u8], cx: &mut Context<'_>) -> bool {
+        let asked = matches!(self.requests, Requests::Held) && !self.held.over;
+        let Some(mut open) = self.open.pop_front_if(|open| asked && open.may_switch && open.request_over) else {
+            return false;
+        };
+        open.add_interim(head, cx.limits.head);
+        let (record, is_head) = open.into_record(cx);
+        let held = std::mem::take(&mut self.held);
+        self.upgraded = Some(Box::new(Upgraded {
+            record,
+            is_head,
+            client: held.bytes,
+            since: held.since,
+            server: Vec::new(),
+            client_fin: self.ends.client_fin(),
+        }));
+        true
     }
 
     /// The connection speaks something else from here on.

@@ -52,8 +52,6 @@ impl Wait {
 /// Cuts a body into pieces.
 #[derive(Debug)]
 pub(super) struct Pieces {
-    /// Bytes of a piece.
-    most: usize,
     /// Bytes that may still be kept of the whole body; `usize::MAX`: it has no bound.
     left: usize,
     /// When the first byte came of what waits, and the last; meaningless when nothing waits.
@@ -67,11 +65,11 @@ pub(super) struct Pieces {
 impl Pieces {
     /// Of a body that is known to be endless: all of it, unless no bodies are wanted at all.
     pub(super) fn all(cap: usize) -> Option<Self> {
-        (cap > 0).then(|| Self::new(usize::MAX, cap))
+        (cap > 0).then(|| Self::new(usize::MAX))
     }
 
-    fn new(left: usize, cap: usize) -> Self {
-        Self { most: PIECE.min(cap.max(SMALLEST)), left, since: 0, until: 0, waits: false, wire: 0 }
+    fn new(left: usize) -> Self {
+        Self { left, since: 0, until: 0, waits: false, wire: 0 }
     }
 
     /// Of a body that turned out not to end soon: what there is of it is written now.
@@ -83,9 +81,11 @@ impl Pieces {
         journal: &mut Journal,
         cx: &mut Context<'_>,
     ) -> Self {
-        let mut pieces = Self { since: wait.first, until: wait.last, ..Self::new(cap, cap) };
         let kept = std::mem::take(&mut body.kept);
-        for part in kept.chunks(pieces.most) {
+        // Where bytes were left out, none may follow.
+        let left = if body.size > kept.len() as u64 { kept.len() } else { cap };
+        let mut pieces = Self { since: wait.first, until: wait.last, ..Self::new(left) };
+        for part in kept.chunks(PIECE) {
             pieces.wire = part.len() as u64;
             pieces.write(part.to_vec(), from, journal, cx);
         }
@@ -93,9 +93,14 @@ impl Pieces {
         pieces
     }
 
-    /// Keep up to this many bytes before the next [`Self::settle`].
-    pub(super) fn cap(&self) -> usize {
-        self.most.min(self.left)
+    /// Keep up to this many bytes before the next [`Self::settle`], where `cap` are kept of each body.
+    pub(super) fn cap(&self, cap: usize) -> usize {
+        PIECE.min(cap.max(SMALLEST)).min(self.left)
+    }
+
+    /// Whether no more is kept.
+    pub(super) fn is_full(&self) -> bool {
+        self.left == 0
     }
 
     /// Bytes were added to the body, and to what of it is kept.
@@ -115,7 +120,7 @@ impl Pieces {
             (self.waits, self.since) = (true, cx.now);
         }
         self.until = cx.now;
-        if body.kept.len() >= self.cap() || cx.now >= self.since.saturating_add(PATIENCE) {
+        if body.kept.len() >= self.cap(cx.limits.body) || cx.now >= self.since.saturating_add(PATIENCE) {
             self.flush(from, body, journal, cx);
         }
     }

@@ -197,6 +197,11 @@ impl Frames {
         self.size
     }
 
+    /// Bytes that are held of messages which are not whole.
+    pub(super) fn held(&self) -> usize {
+        [&self.message, &self.lone].into_iter().flatten().map(|partial| partial.body.kept.len()).sum()
+    }
+
     pub(super) fn read(&mut self, mut bytes: &[u8], journal: &mut Journal, cx: &mut Context<'_>) {
         while !bytes.is_empty() && self.blind.is_none() {
             let used = match &self.frame {

@@ -74,6 +74,11 @@ impl Splitter {
         self.blind
     }
 
+    /// Bytes that are held of a message which is not whole.
+    pub(super) fn held(&self) -> usize {
+        self.message.as_ref().map_or(0, |message| message.body.kept.len())
+    }
+
     /// Reads on. What is wrong with the framing ends the reading.
     pub(super) fn read(
         &mut self,

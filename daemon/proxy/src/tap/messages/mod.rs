@@ -22,7 +22,7 @@ mod journal;
 mod kept;
 mod websocket;
 
-use nodetap_core::exchange::{Body, Exchange, Protocol, UnixMicros};
+use nodetap_core::exchange::{Body, Exchange, Outcome, Protocol, UnixMicros};
 
 use super::{Context, Side};
 use endless::{Pieces, Wait, body_of};
@@ -35,7 +35,7 @@ pub(in crate::tap) use websocket::WebSocket;
 
 /// What a content type says about how its body comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(in crate::tap) enum Content {
+pub(in crate::tap) enum MediaType {
     Grpc,
     EventStream,
     /// Other types that are made for bodies that do not end.
@@ -44,15 +44,15 @@ pub(in crate::tap) enum Content {
     Other,
 }
 
-impl Content {
+impl MediaType {
     /// Of the value of a Content-Type field.
     pub(in crate::tap) fn of(value: &[u8]) -> Self {
-        const KNOWN: [(&[u8], Content); 5] = [
-            (b"application/grpc", Content::Grpc),
-            (b"text/event-stream", Content::EventStream),
-            (b"application/x-ndjson", Content::Endless),
-            (b"application/stream+json", Content::Endless),
-            (b"multipart/x-mixed-replace", Content::Endless),
+        const KNOWN: [(&[u8], MediaType); 5] = [
+            (b"application/grpc", MediaType::Grpc),
+            (b"text/event-stream", MediaType::EventStream),
+            (b"application/x-ndjson", MediaType::Endless),
+            (b"application/stream+json", MediaType::Endless),
+            (b"multipart/x-mixed-replace", MediaType::Endless),
         ];
         let is = |name: &[u8]| match value.split_at_checked(name.len()) {
             Some((begin, rest)) => {
@@ -61,7 +61,7 @@ impl Content {
             }
             None => false,
         };
-        KNOWN.into_iter().find(|(name, _)| is(name)).map_or(Self::Other, |(_, content)| content)
+        KNOWN.into_iter().find(|(name, _)| is(name)).map_or(Self::Other, |(_, media)| media)
     }
 }
 
@@ -121,26 +121,26 @@ impl Bodies {
     pub(in crate::tap) fn begin(
         &mut self,
         from: Side,
-        content: Content,
+        media: MediaType,
         sized: bool,
         record: &mut Exchange,
         cx: &Context<'_>,
     ) {
-        let lane = match (from, content) {
-            (Side::Client, Content::Grpc) => {
+        let lane = match (from, media) {
+            (Side::Client, MediaType::Grpc) => {
                 record.protocol = Protocol::Grpc;
                 Some(Lane::Grpc(Box::new(Splitter::new(&record.request.head))))
             }
-            (Side::Server, Content::Grpc) if record.protocol == Protocol::Grpc => {
+            (Side::Server, MediaType::Grpc) if record.protocol == Protocol::Grpc => {
                 record.response.as_ref().map(|response| Lane::Grpc(Box::new(Splitter::new(&response.head))))
             }
-            (Side::Server, Content::EventStream) => {
+            (Side::Server, MediaType::EventStream) => {
                 if record.protocol != Protocol::Grpc {
                     record.protocol = Protocol::EventStream;
                 }
                 Pieces::all(cx.limits.body).map(Lane::Pieces)
             }
-            (Side::Server, Content::Endless) if !sized => Pieces::all(cx.limits.body).map(Lane::Pieces),
+            (Side::Server, MediaType::Endless) if !sized => Pieces::all(cx.limits.body).map(Lane::Pieces),
             _ => None,
         };
         match lane {
@@ -159,10 +159,12 @@ impl Bodies {
     pub(in crate::tap) fn portion(&self, from: Side, count: usize, kept: usize, cap: usize) -> (usize, usize) {
         match self.lane_of(from) {
             None => (count, cap),
-            Some(Lane::Pieces(pieces)) => match pieces.cap() {
-                0 => (count, 0),
-                cap => (count.min(cap.saturating_sub(kept).max(1)), cap),
-            },
+            Some(Lane::Pieces(pieces)) if pieces.is_full() => (count, 0),
+            Some(Lane::Pieces(pieces)) => {
+                // The cap may have come down meanwhile.
+                let cap = pieces.cap(cap).max(kept.saturating_add(1));
+                (count.min(cap.saturating_sub(kept)), cap)
+            }
             Some(Lane::Grpc(splitter)) if splitter.is_blind() => (count, 0),
             Some(Lane::Grpc(_)) => (count, usize::MAX),
         }
@@ -197,7 +199,7 @@ impl Bodies {
     pub(in crate::tap) fn is_full(&self, from: Side, kept: usize, cap: usize) -> bool {
         match self.lane_of(from) {
             None => kept >= cap,
-            Some(Lane::Pieces(pieces)) => pieces.cap() == 0,
+            Some(Lane::Pieces(pieces)) => pieces.is_full(),
             Some(Lane::Grpc(splitter)) => splitter.is_blind(),
         }
     }
@@ -259,11 +261,29 @@ impl Bodies {
         if record.protocol == Protocol::Grpc {
             record.messages = Some(streamed.journal.counts());
         }
-        fault.or(streamed.fault)
+        match fault {
+            Some(fault) if fault.outcome != Outcome::Complete => Some(fault),
+            fault => streamed.fault.or(fault),
+        }
+    }
+
+    /// Whether that side's body is written as messages.
+    pub(in crate::tap) fn streams(&self, from: Side) -> bool {
+        self.lane_of(from).is_some()
+    }
+
+    /// Bytes of memory that are held of messages which are not whole, without what the record holds.
+    pub(in crate::tap) fn held(&self) -> usize {
+        let lane = |lane: &Option<Lane>| match lane {
+            Some(Lane::Grpc(splitter)) => size_of::<Splitter>() + splitter.held(),
+            Some(Lane::Pieces(_)) | None => 0,
+        };
+        self.streamed
+            .as_ref()
+            .map_or(0, |streamed| size_of::<Streamed>() + lane(&streamed.client) + lane(&streamed.server))
     }
 
     /// Adds bytes to the body of that side, and writes what becomes whole by them.
-    #[allow(dead_code, reason = "for taps whose framing leaves the data of a body in one place")]
     pub(in crate::tap) fn add(&mut self, from: Side, mut data: &[u8], record: &mut Exchange, cx: &mut Context<'_>) {
         while !data.is_empty() {
             let Some(body) = body_of(record, from) else { return };
@@ -290,7 +310,7 @@ impl Bodies {
         match (lane, body_of(record, from)) {
             (Lane::Pieces(pieces), Some(body)) => pieces.flush(from, body, journal, cx),
             (Lane::Grpc(splitter), _) => {
-                if let Some(cut) = splitter.end(fault, from, journal, cx) {
+                if let Some(cut) = splitter.end(fault, from, journal, cx).filter(|_| fault.is_none()) {
                     first.get_or_insert(cut);
                 }
             }

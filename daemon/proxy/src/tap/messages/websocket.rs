@@ -31,6 +31,12 @@ impl WebSocket {
         names(request) && names(response)
     }
 
+    /// Whether the head of a request, as it is written of HTTP/2, asks for one (RFC 8441 §5).
+    pub(in crate::tap) fn asked(request: &[u8]) -> bool {
+        let start = request.iter().position(|byte| *byte == b'\n').unwrap_or(request.len());
+        request.get(start + 1..).is_some_and(|fields| fields.starts_with(b":protocol: websocket\r\n"))
+    }
+
     /// The exchange is one from here on; its record holds the head of the response.
     pub(in crate::tap) fn begin(record: &mut Exchange) -> Self {
         record.protocol = Protocol::WebSocket;
@@ -47,6 +53,11 @@ impl WebSocket {
     pub(in crate::tap) fn observe(&mut self, from: Side, bytes: &[u8], cx: &mut Context<'_>) {
         let (frames, journal) = self.frames(from);
         frames.read(bytes, journal, cx);
+    }
+
+    /// Bytes of memory that it holds, without the windows of compressed messages, which have a limit of their own.
+    pub(in crate::tap) fn held(&self) -> usize {
+        size_of::<Self>() + self.client.held() + self.server.held()
     }
 
     /// How many of the next bytes of that side need only be counted.
@@ -76,9 +87,15 @@ impl WebSocket {
         self.ended.get_or_insert((from, end));
     }
 
-    /// It is over: what is under way is written, and the record says what passed. The answer is why it is not complete.
-    pub(in crate::tap) fn finish(mut self, record: &mut Exchange, cx: &mut Context<'_>) -> Option<Fault> {
-        let fault = self.verdict();
+    /// It is over: what is under way is written, and the record says what passed. The answer is why it is not complete;
+    /// `otherwise`: if neither frames nor ends say so.
+    pub(in crate::tap) fn finish(
+        mut self,
+        otherwise: Option<Fault>,
+        record: &mut Exchange,
+        cx: &mut Context<'_>,
+    ) -> Option<Fault> {
+        let fault = self.verdict(otherwise);
         let cut = fault.clone().unwrap_or_else(|| Fault::passthrough("It was not whole when the WebSocket ended."));
         for from in [Side::Client, Side::Server] {
             let (frames, journal) = self.frames(from);
@@ -102,7 +119,7 @@ impl WebSocket {
 
     /// Why it is not complete, the first that holds: it could not be read; who left without a Close frame having gone
     /// both ways, or an orderly end between messages.
-    fn verdict(&self) -> Option<Fault> {
+    fn verdict(&self, otherwise: Option<Fault>) -> Option<Fault> {
         if let Some(blind) = self.client.blind().or(self.server.blind()) {
             return Some(blind.clone());
         }
@@ -124,6 +141,7 @@ impl WebSocket {
                 aborted(Outcome::ServerAborted, "The WebSocket ended in the middle of a message of the server.")
             }
             Some((_, End::Fin)) => None,
+            None if otherwise.is_some() => otherwise,
             Some((_, End::Cut)) | None => {
                 aborted(Outcome::Passthrough, "The connection was ended by nodetap while the WebSocket was open.")
             }

@@ -116,8 +116,8 @@ fn compressed_messages_are_decompressed() {
 
 #[test]
 fn a_bomb_is_not_inflated_whole() {
-    let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
-    (0..100).for_each(|_| gzip.write_all(&vec![0; 1 << 20]).unwrap());
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    (0..40).for_each(|_| gzip.write_all(&vec![0; 1 << 20]).unwrap());
     let mut player = call(Limits::default(), "grpc-encoding: gzip\r\n");
     player.show(Side::Client, &chunk(&message(1, &gzip.finish().unwrap())));
     let bomb = messages(&player.events)[0];

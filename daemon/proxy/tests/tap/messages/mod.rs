@@ -9,6 +9,7 @@ mod deflate;
 mod endless;
 mod frames;
 mod grpc;
+mod http2;
 mod mutations;
 mod websocket;
 
