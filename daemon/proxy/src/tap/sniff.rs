@@ -88,30 +88,43 @@ impl Sniff {
 fn guess(client: &[u8], server: &[u8]) -> Guess {
     match client {
         [] if server.is_empty() => Guess::Undecided,
-        // A server of HTTP/2 need not wait for the client (RFC 9113 §3.4).
-        [] if server.len() <= LONGEST && begins_with_settings(server) => Guess::Undecided,
-        [] => Guess::Other("The server spoke first; it was not looked into."),
-        [0x16] => unless_server_spoke(server),
-        [0x16, 0x03, ..] => Guess::Tls,
         _ if client.get(..HTTP2) == PREFACE.get(..HTTP2) => Guess::Http2,
-        _ if PREFACE.starts_with(client) && server.len() <= LONGEST && begins_with_settings(server) => Guess::Undecided,
+        // A server of HTTP/2 need not wait for the client (RFC 9113 §3.4).
+        _ if begins_with_settings(server) => {
+            if server.len() <= LONGEST && PREFACE.starts_with(client) {
+                Guess::Undecided
+            } else {
+                too_early(client)
+            }
+        }
+        [] => too_early(client),
+        [0x16] => unless_server_spoke(client, server),
+        [0x16, 0x03, ..] => Guess::Tls,
         _ => match guess_text(client) {
-            Guess::Undecided => unless_server_spoke(server),
+            Guess::Undecided => unless_server_spoke(client, server),
             decided => decided,
         },
     }
 }
 
 /// The client's first words are not decisive: the server's may be.
-fn unless_server_spoke(server: &[u8]) -> Guess {
+fn unless_server_spoke(client: &[u8], server: &[u8]) -> Guess {
     const HTTP: &[u8] = b"HTTP/";
     if server.starts_with(HTTP) {
         Guess::Http1
     } else if HTTP.starts_with(server) {
         Guess::Undecided
     } else {
-        Guess::Other("The server answered before it could be told what the client speaks.")
+        too_early(client)
     }
+}
+
+/// The server's first words are none that wait for the client's.
+fn too_early(client: &[u8]) -> Guess {
+    Guess::Other(match client {
+        [] => "The server spoke first; it was not looked into.",
+        _ => "The server answered before it could be told what the client speaks.",
+    })
 }
 
 fn guess_text(client: &[u8]) -> Guess {

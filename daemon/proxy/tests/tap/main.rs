@@ -4,6 +4,7 @@
 mod corpus;
 mod drive;
 mod every_case;
+mod http2;
 mod interleaved;
 mod limits;
 mod messages;
