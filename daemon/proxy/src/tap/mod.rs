@@ -17,6 +17,7 @@
 
 mod http1;
 mod http2;
+mod messages;
 mod sniff;
 pub(crate) mod tls;
 
@@ -283,11 +284,22 @@ impl Tap {
 
     /// When [`Self::tick`] is to be called though no byte passes; `None`: there is nothing that waits for the clock.
     pub fn due(&self) -> Option<UnixMicros> {
-        None
+        match &self.stage {
+            Stage::Http1(http1) => http1.due(),
+            Stage::Http2(http2) => http2.due(),
+            Stage::Sniffing(_) | Stage::Tls(_) | Stage::Opaque(_) | Stage::Finished => None,
+        }
     }
 
     /// Writes what has waited long enough.
-    pub fn tick(&mut self, _now: UnixMicros, _ids: &mut UlidSource, _out: &mut Vec<Event>) {}
+    pub fn tick(&mut self, now: UnixMicros, ids: &mut UlidSource, out: &mut Vec<Event>) {
+        let (mut cx, stage) = self.lend(now, ids, out);
+        match stage {
+            Stage::Http1(http1) => http1.tick(&mut cx),
+            Stage::Http2(http2) => http2.tick(&mut cx),
+            Stage::Sniffing(_) | Stage::Tls(_) | Stage::Opaque(_) | Stage::Finished => {}
+        }
+    }
 
     /// From time to time, for connections that stay open: a summary so far of one that will have a summary at its end.
     pub fn still_open(&mut self, now: UnixMicros, ids: &mut UlidSource, out: &mut Vec<Event>) {
