@@ -1,7 +1,9 @@
 //! The commands that read recordings. Each is a struct of arguments and a function that gives the exit code.
 
+mod chosen;
 pub mod export;
 pub mod ls;
+mod names;
 pub(crate) mod output;
 mod select;
 pub mod show;

@@ -115,8 +115,8 @@ fn a_websocket_has_its_messages_as_chromium_writes_them() {
     assert_eq!(
         entry["_webSocketMessages"],
         json!([
-            {"type": "send", "time": 1000.001_623, "opcode": 1, "data": "hello"},
-            {"type": "receive", "time": 1000.001_623, "opcode": 2, "data": "/wA=", "_truncated": true},
+            {"type": "send", "time": 1_000.001_623, "opcode": 1, "data": "hello"},
+            {"type": "receive", "time": 1_000.001_623, "opcode": 2, "data": "/wA=", "_truncated": true},
         ])
     );
     assert_eq!((&entry["request"]["postData"], &entry["response"]["status"]), (&Value::Null, &json!(101)));
