@@ -11,7 +11,7 @@ use crate::folder::Folder;
 use crate::process::{Finished, Process, Stream};
 use crate::{nodetap, records};
 
-/// A running proxy with one listener: a reverse proxy before one upstream, or a forward proxy.
+/// A running proxy, a reverse one before one upstream or a forward one.
 #[derive(Debug)]
 pub struct Proxy {
     /// The process of nodetap.
@@ -38,7 +38,7 @@ impl Proxy {
         Self::start(&["--reverse", &format!("127.0.0.1:0={upstream}")], options)
     }
 
-    /// A forward proxy on a free port of 127.0.0.1.
+    /// Starts one that clients ask for their destination, on a free port of 127.0.0.1.
     ///
     /// # Errors
     /// When it does not come up.
@@ -46,7 +46,7 @@ impl Proxy {
         Self::start(&["--forward", "127.0.0.1:0"], options)
     }
 
-    /// A proxy with these listeners; its address is that of the first.
+    /// Starts one with these listeners; its address is that of the first.
     ///
     /// # Errors
     /// When it does not come up.

@@ -10,6 +10,7 @@ use nodetap_core::exchange::{Connection, Direction, UnixMicros, Via};
 use nodetap_core::ulid::Ulid;
 
 use crate::forward::names::Names;
+use crate::tls;
 
 /// A connection that one of our listeners accepted; nothing was read from it yet.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +36,8 @@ pub struct Destination {
     pub source: Option<IpAddr>,
     /// For the steering's own use.
     pub tag: u64,
+    /// What is done with TLS on it.
+    pub tls: tls::Policy,
 }
 
 /// What becomes of a connection.
@@ -57,6 +60,8 @@ pub struct Forward {
     pub patience: Duration,
     /// Tells this proxy from others in a `Via` field (RFC 9110 §7.6.3).
     pub instance: Arc<str>,
+    /// What is done with TLS in its tunnels.
+    pub tls: tls::Policy,
     /// For the steering's own use.
     pub tag: u64,
 }
@@ -99,7 +104,7 @@ pub trait Steering: Send + Sync + 'static {
     /// When that is a listener of ours: it would go round for ever.
     fn onward(&self, forward: &Forward, via: Via, to: SocketAddr) -> Result<Destination, OurOwn> {
         let connection = Arc::new(forward.toward(via, to));
-        Ok(Destination { connection, dial: to, source: None, tag: forward.tag })
+        Ok(Destination { connection, dial: to, source: None, tag: forward.tag, tls: forward.tls.clone() })
     }
 
     /// Our upstream socket is bound, and will connect when this returns.
@@ -132,6 +137,10 @@ pub struct Explicit {
     pub patience: Duration,
     /// See [`Forward::instance`].
     pub instance: Arc<str>,
+    /// What is done with the TLS of the forward proxy's clients.
+    pub tls_out: tls::Policy,
+    /// What is done with TLS that arrives at a reverse proxy.
+    pub tls_in: tls::Policy,
 }
 
 /// A listener of ours, and what is done with what arrives there.
@@ -167,7 +176,8 @@ impl Steering for Explicit {
         match self.serves(arrival)? {
             Serves::Reverse(upstream) => {
                 let connection = self.connection(arrival, Direction::Inbound, Via::Reverse, upstream);
-                Ok(Destination { connection: Arc::new(connection), dial: upstream, source: None, tag: 0 })
+                let (connection, tls) = (Arc::new(connection), self.tls_in.clone());
+                Ok(Destination { connection, dial: upstream, source: None, tag: 0, tls })
             }
             Serves::Forward => Err(Stray("not_asked")),
         }
@@ -180,8 +190,8 @@ impl Steering for Explicit {
                 let unknown = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
                 let connection = self.connection(arrival, Direction::Outbound, Via::ForwardHttp, unknown);
                 let (names, instance) = (Arc::clone(&self.names), Arc::clone(&self.instance));
-                let patience = self.patience;
-                Ok(Route::Forward(Box::new(Forward { connection, names, patience, instance, tag: 0 })))
+                let (patience, tls) = (self.patience, self.tls_out.clone());
+                Ok(Route::Forward(Box::new(Forward { connection, names, patience, instance, tls, tag: 0 })))
             }
         }
     }
@@ -191,7 +201,7 @@ impl Steering for Explicit {
             return Err(OurOwn);
         }
         let connection = Arc::new(forward.toward(via, to));
-        Ok(Destination { connection, dial: to, source: None, tag: forward.tag })
+        Ok(Destination { connection, dial: to, source: None, tag: forward.tag, tls: forward.tls.clone() })
     }
 }
 

@@ -11,6 +11,7 @@ use nodetap_proxy::engine::{Engine, Settings};
 use nodetap_proxy::forward::names::Names;
 use nodetap_proxy::sink::{NoSink, Sink};
 use nodetap_proxy::steering::{Explicit, Listener, Serves};
+use nodetap_proxy::tls::Policy;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -40,6 +41,8 @@ pub fn proxy(options: &Proxy) -> Result<u8, Failure> {
         names: Arc::new(Names::beneath("/")),
         patience: Duration::from_secs(options.connect_timeout.into()),
         instance: format!("{:08x}", random() & 0xffff_ffff).into(),
+        tls_out: Policy::Untouched,
+        tls_in: Policy::Untouched,
     };
     let settings = Settings {
         workers: workers(options.recording.workers),

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::Args;
 use nodetap_core::size;
 
+use crate::trust;
+
 /// How recording goes, whoever captures.
 #[derive(Debug, Clone, Args)]
 pub struct Recording {
@@ -18,6 +20,9 @@ pub struct Recording {
     /// Write each record as a JSON line while it happens
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Print a line for each message of WebSockets, gRPC calls and endless bodies too
+    #[arg(long, conflicts_with = "quiet")]
+    pub messages: bool,
     /// Print no line for each exchange, and no summary
     #[arg(long, short)]
     pub quiet: bool,
@@ -37,6 +42,8 @@ pub struct Recording {
 pub struct Run {
     #[command(flatten)]
     pub recording: Recording,
+    #[command(flatten)]
+    pub tls: trust::Options,
     /// Leave connections that arrive at the command alone
     #[arg(long)]
     pub no_inbound: bool,

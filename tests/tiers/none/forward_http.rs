@@ -6,8 +6,8 @@ use std::net::{Shutdown, SocketAddr};
 use std::sync::mpsc;
 
 use nodetap_tests::client::{Ending, connect, drain};
+use nodetap_tests::hearing::{Hearing, ask};
 use nodetap_tests::http::read_head;
-use nodetap_tests::origin::{Origin, ask};
 use nodetap_tests::proxy::Proxy;
 use nodetap_tests::server::{Server, answer};
 use serde_json::Value;
@@ -36,7 +36,7 @@ impl Held {
 
 /// Holds one conversation through a proxy of its own; `ORIGIN` stands for the server's address.
 fn held(request: &str, answer: &str) -> Held {
-    let origin = Origin::answering(answer).unwrap();
+    let origin = Hearing::answering(answer).unwrap();
     let mut proxy = Proxy::forward(&[]).unwrap();
     let request = request.replace("ORIGIN", &origin.address().to_string());
     let (answered, ending) = ask(proxy.address(), request.as_bytes()).unwrap();
@@ -46,7 +46,7 @@ fn held(request: &str, answer: &str) -> Held {
 
 /// As [`held`], for a request that must not reach the server.
 fn refused(request: &str) -> Held {
-    let origin = Origin::answering(OK).unwrap();
+    let origin = Hearing::answering(OK).unwrap();
     let mut proxy = Proxy::forward(&[]).unwrap();
     let request = request.replace("ORIGIN", &origin.address().to_string());
     let (answered, ending) = ask(proxy.address(), request.as_bytes()).unwrap();
@@ -347,7 +347,7 @@ fn odd_bytes_pass_as_they_are() {
 
 #[test]
 fn requests_in_a_row_are_answered_in_a_row_over_one_connection() {
-    let origin = Origin::answering(OK).unwrap();
+    let origin = Hearing::answering(OK).unwrap();
     let mut proxy = Proxy::forward(&[]).unwrap();
     let one = |path: &str| {
         get("").replace("ORIGIN", &origin.address().to_string()).replace("/a HTTP", &format!("{path} HTTP"))
@@ -366,7 +366,7 @@ fn requests_in_a_row_are_answered_in_a_row_over_one_connection() {
 
 #[test]
 fn requests_to_several_servers_on_one_connection_are_recorded_with_their_own() {
-    let origins: Vec<_> = (0..3).map(|index| Origin::answering(answer(&format!("of {index}"))).unwrap()).collect();
+    let origins: Vec<_> = (0..3).map(|index| Hearing::answering(answer(&format!("of {index}"))).unwrap()).collect();
     let mut proxy = Proxy::forward(&[]).unwrap();
     let all: String = origins.iter().map(|origin| get("").replace("ORIGIN", &origin.address().to_string())).collect();
     let (answered, _) = ask(proxy.address(), all.as_bytes()).unwrap();
@@ -520,7 +520,7 @@ fn a_websocket_in_absolute_form_goes_through() {
 
 #[test]
 fn a_connect_after_other_requests_becomes_a_tunnel_as_well() {
-    let origin = Origin::answering(OK).unwrap();
+    let origin = Hearing::answering(OK).unwrap();
     let mut proxy = Proxy::forward(&[]).unwrap();
     let to = origin.address();
     let mut stream = connect(proxy.address()).unwrap();

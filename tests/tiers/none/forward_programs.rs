@@ -6,7 +6,7 @@ use nodetap_tests::folder::Folder;
 use nodetap_tests::process::{Finished, Process};
 use nodetap_tests::proxy::Proxy;
 use nodetap_tests::server::{Server, answer};
-use nodetap_tests::{nodetap, origin::Origin};
+use nodetap_tests::{hearing::Hearing, nodetap};
 
 fn curl(arguments: &[&str]) -> Finished {
     let mut command = Command::new("curl");
@@ -67,7 +67,7 @@ fn curl_says_what_the_proxy_said() {
 
 #[test]
 fn curl_uploads_when_the_server_says_continue_and_when_it_does_not() {
-    let origin = Origin::answering(answer("taken")).unwrap();
+    let origin = Hearing::answering(answer("taken")).unwrap();
     let proxy = Proxy::forward(&[]).unwrap();
     let address = proxy.address().to_string();
     let url = format!("http://{}/", origin.address());

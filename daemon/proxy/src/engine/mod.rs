@@ -6,6 +6,7 @@ mod accept;
 mod connection;
 mod desk;
 mod forward;
+mod opened;
 mod tapped;
 mod worker;
 
