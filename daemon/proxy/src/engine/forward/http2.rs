@@ -39,6 +39,8 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 const WINDOW: u32 = 4 * 1024 * 1024;
 /// Bytes of one read from the tunnel.
 const PIECE: usize = 16 * 1024;
+/// How long what was answered before a reset may take to leave; the connection's task writes it at once.
+const LAST_WORDS: Duration = Duration::from_millis(20);
 /// How long the preface and the settings may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
@@ -187,6 +189,8 @@ async fn bridge(
         tokio::try_join!(up, down)
     };
     if carried.is_err() {
+        // A reset takes back what is still queued, and nothing says when it has left.
+        tokio::time::sleep(LAST_WORDS).await;
         // RFC 9113 §8.5: a connection that broke is told by CONNECT_ERROR; a stream that broke by a reset.
         to_client.send_reset(Reason::CONNECT_ERROR);
         if let Some(whole) = write.and_then(|write| read.reunite(write).ok()) {

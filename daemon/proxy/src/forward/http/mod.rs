@@ -1,7 +1,7 @@
 //! The one true proxy: requests in absolute form (RFC 9112 §3.2.2) are forwarded to the server that each names, by
 //! hyper on both sides and by [`rules`] in between. An upstream connection serves one client only, and only while its
-//! requests go to the same place; nothing is retried. Deviation: interim responses that the client did not ask for (103)
-//! are not passed on, because hyper's server cannot send them.
+//! requests go to the same place; nothing is retried. Deviations, because hyper's server cannot send them: interim responses
+//! that the client did not ask for (103) are not passed on, and a 304 loses its Content-Length (RFC 9110 §8.6 lets it).
 
 mod body;
 mod rules;
