@@ -191,13 +191,14 @@ fn a_reset_on_either_side_is_a_reset_on_the_other() {
         assert_eq!(read(&mut body).await.unwrap().unwrap(), "r");
         let reset = read(&mut body).await.unwrap().unwrap_err();
         assert_eq!(reset.reason(), Some(Reason::CONNECT_ERROR));
+        drop((stream, body));
         let (response, mut stream) = ask(&mut client, "CONNECT", &server.to_string()).await;
         stream.send_data(Bytes::from_static(b"x"), false).unwrap();
         assert_eq!(read(&mut response.into_body()).await.unwrap().unwrap(), "x");
         stream.send_reset(Reason::CANCEL);
         let ended = tells.recv().await.unwrap();
         assert_eq!(ended, Err(std::io::ErrorKind::ConnectionReset));
-        drop((client, stream, body));
+        drop((client, stream));
         assert_eq!(proxy.records().len(), 2);
     });
 }
