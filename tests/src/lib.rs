@@ -8,6 +8,7 @@ pub mod client;
 pub mod clients;
 pub mod folder;
 pub mod http;
+pub mod https;
 pub mod installed;
 pub mod leftovers;
 pub mod load;

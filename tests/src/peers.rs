@@ -51,6 +51,21 @@ impl Peer {
     }
 }
 
+/// The command `fetch URL` in a language that has no interpreter for it; compiles it on first use.
+///
+/// # Errors
+/// When its compiler is missing or fails, or there is none.
+pub fn fetch(peer: Peer, url: &str) -> Result<Command> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
+    let mut command = match peer {
+        Peer::Go => Command::new(go(&source.join("fetch.go"))?),
+        Peer::Java => java(&source.join("Fetch.java"), "Fetch")?,
+        Peer::C | Peer::Node | Peer::Python => bail!("{peer:?} has no fetch"),
+    };
+    command.arg(url);
+    Ok(command)
+}
+
 /// Waits until a serving peer has printed its port.
 ///
 /// # Errors

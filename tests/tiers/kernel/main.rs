@@ -16,4 +16,5 @@ mod routes;
 mod storage;
 mod streams;
 mod support;
+mod tls;
 mod urgent;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests panics like the tests themselves")]
 
 mod autobahn;
+mod ca;
 mod clients;
 mod command_line;
 mod corpus;
