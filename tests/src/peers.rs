@@ -60,7 +60,7 @@ pub fn fetch(peer: Peer, url: &str) -> Result<Command> {
     let mut command = match peer {
         Peer::Go => Command::new(go(&source.join("fetch.go"))?),
         Peer::Java => java(&source.join("Fetch.java"), "Fetch")?,
-        Peer::C | Peer::Node | Peer::Python => bail!("{peer:?} has no fetch"),
+        Peer::C | Peer::Node | Peer::Python => bail!("no compiled fetch in {peer:?}"),
     };
     command.arg(url);
     Ok(command)

@@ -5,7 +5,8 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use crate::packages::{
-    self, CURL, GCC, GIT, GO, IP, JAVAC, NETCAT, NGHTTP, NGINX, NODE, NPM, PYTHON, Program, SCRIPT, TESTSSL, WGET, WRK,
+    self, CURL, DANTED, GCC, GIT, GO, H2LOAD, IP, JAVAC, MICROSOCKS, NETCAT, NGHTTP, NGHTTPD, NGHTTPX, NGINX, NODE, NPM,
+    OPENSSL, PYTHON, Program, SCRIPT, TESTSSL, WGET, WRK,
 };
 use crate::{peers, toolchain};
 
@@ -27,7 +28,7 @@ pub(crate) enum Job {
 const FOR_TESTS: &[Program] =
     &[CURL, GCC, GIT, GO, IP, JAVAC, NETCAT, NGHTTP, NODE, NPM, PYTHON, SCRIPT, TESTSSL, WGET];
 const FOR_DEMO: &[Program] = &[CURL, NGINX, NODE, NPM, PYTHON];
-const FOR_BENCH: &[Program] = &[CURL, NGINX, PYTHON, WRK];
+const FOR_BENCH: &[Program] = &[CURL, DANTED, H2LOAD, MICROSOCKS, NGHTTPD, NGHTTPX, NGINX, OPENSSL, PYTHON, WRK];
 
 /// Finds or installs what `job` needs.
 ///
