@@ -6,8 +6,8 @@ use nodetap_core::exchange::{Exchange, Message};
 
 use super::super::{Context, Limits, Side};
 
-/// Of what all streams of a connection may hold, content may take one part in this many: the rest is for heads, so that
-/// a few large bodies do not keep further streams from being followed.
+/// Of what all streams of a connection may hold, content may take one part in this many: so a few large bodies do not
+/// keep further streams from being followed.
 const CONTENT_PART: usize = 2;
 /// The most that is reserved beyond twice of what has come: a Content-Length may lie.
 const RESERVE_AHEAD: usize = 1024;
@@ -15,30 +15,45 @@ const RESERVE_AHEAD: usize = 1024;
 /// Bytes that the open streams of one connection hold. (Buffers of bodies may be up to three times as large as what is
 /// in them, and that is what is counted: how bytes are cut must not decide what is kept.)
 #[derive(Debug, Default)]
-pub(super) struct Held(usize);
+pub(super) struct Held {
+    /// Of records and heads.
+    heads: usize,
+    content: usize,
+}
 
 impl Held {
-    pub(super) fn add(&mut self, bytes: usize) {
-        self.0 = self.0.saturating_add(bytes);
+    pub(super) fn add_head(&mut self, bytes: usize) {
+        self.heads = self.heads.saturating_add(bytes);
     }
 
-    pub(super) fn release(&mut self, bytes: usize) {
-        self.0 = self.0.saturating_sub(bytes);
+    fn add_content(&mut self, bytes: usize) {
+        self.content = self.content.saturating_add(bytes);
+    }
+
+    /// Those bytes of heads and of content went with their stream.
+    pub(super) fn release(&mut self, heads: usize, content: usize) {
+        self.heads = self.heads.saturating_sub(heads);
+        self.content = self.content.saturating_sub(content);
     }
 
     /// No further stream may begin to hold bytes.
     pub(super) fn is_full(&self, limits: &Limits) -> bool {
-        self.0 > limits.waiting
+        self.total() > limits.waiting
     }
 
     /// A stream must go: more than one head too many is held.
     pub(super) fn is_over(&self, limits: &Limits) -> bool {
-        self.0 > limits.waiting.saturating_add(limits.head)
+        self.total() > limits.waiting.saturating_add(limits.head)
     }
 
     /// Bytes of content that may be added.
     fn room(&self, limits: &Limits) -> usize {
-        (limits.waiting / CONTENT_PART).saturating_sub(self.0)
+        let for_content = (limits.waiting / CONTENT_PART).saturating_sub(self.content);
+        for_content.min(limits.waiting.saturating_sub(self.total()))
+    }
+
+    fn total(&self) -> usize {
+        self.heads.saturating_add(self.content)
     }
 }
 
@@ -79,7 +94,7 @@ impl Content {
         }
         body.kept.extend_from_slice(bytes.get(..count).unwrap_or_default());
         self.held += count;
-        held.add(count);
+        held.add_content(count);
         if count < wanted {
             drop_part(
                 record,
