@@ -17,8 +17,9 @@
 
 mod http1;
 mod http2;
+mod messages;
 mod sniff;
-mod tls;
+pub(crate) mod tls;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -32,6 +33,8 @@ use http1::{Http1, Upgraded};
 use http2::Http2;
 use sniff::{Guess, Sniff};
 use tls::Tls;
+
+use crate::tls::Reason;
 
 /// Who sent the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -103,6 +106,8 @@ pub struct Tap {
     connected: Option<Micros>,
     /// The TLS around the bytes that are shown.
     tls: Option<Arc<TlsFacts>>,
+    /// The TLS that is shown was to be opened.
+    not_opened: Option<Reason>,
     limits: Limits,
     bytes: Bytes,
     first_byte: Option<UnixMicros>,
@@ -159,6 +164,7 @@ impl Tap {
             connection,
             connected,
             tls: None,
+            not_opened: None,
             limits,
             bytes: Bytes::default(),
             first_byte: None,
@@ -171,6 +177,11 @@ impl Tap {
     /// What is shown is the plaintext of TLS that was opened; to be told before the first byte is shown.
     pub fn opened(&mut self, tls: Arc<TlsFacts>) {
         self.tls = Some(tls);
+    }
+
+    /// The TLS that will be shown was to be opened, and is passed through; to be told before the first byte is shown.
+    pub fn not_opened(&mut self, reason: Reason) {
+        self.not_opened = Some(reason);
     }
 
     /// A tap that sees nothing, and says in its summary why.
@@ -273,19 +284,30 @@ impl Tap {
 
     /// When [`Self::tick`] is to be called though no byte passes; `None`: there is nothing that waits for the clock.
     pub fn due(&self) -> Option<UnixMicros> {
-        None
+        match &self.stage {
+            Stage::Http1(http1) => http1.due(),
+            Stage::Http2(http2) => http2.due(),
+            Stage::Sniffing(_) | Stage::Tls(_) | Stage::Opaque(_) | Stage::Finished => None,
+        }
     }
 
     /// Writes what has waited long enough.
-    pub fn tick(&mut self, _now: UnixMicros, _ids: &mut UlidSource, _out: &mut Vec<Event>) {}
+    pub fn tick(&mut self, now: UnixMicros, ids: &mut UlidSource, out: &mut Vec<Event>) {
+        let (mut cx, stage) = self.lend(now, ids, out);
+        match stage {
+            Stage::Http1(http1) => http1.tick(&mut cx),
+            Stage::Http2(http2) => http2.tick(&mut cx),
+            Stage::Sniffing(_) | Stage::Tls(_) | Stage::Opaque(_) | Stage::Finished => {}
+        }
+    }
 
     /// From time to time, for connections that stay open: a summary so far of one that will have a summary at its end.
     pub fn still_open(&mut self, now: UnixMicros, ids: &mut UlidSource, out: &mut Vec<Event>) {
         let (verdict, facts) = match &self.stage {
             Stage::Sniffing(sniff) => (sniff.verdict(), None),
             Stage::Tls(tls) => {
-                let verdict = Verdict { protocol: Protocol::Tls, outcome: Outcome::Passthrough, detail: tls.detail() };
-                (verdict, Some(tls.facts()))
+                let (verdict, facts) = tls.verdict(self.not_opened);
+                (verdict, Some(facts))
             }
             Stage::Opaque(verdict) => (verdict.clone(), None),
             Stage::Http1(_) | Stage::Http2(_) | Stage::Finished => return,
@@ -303,8 +325,9 @@ impl Tap {
             Stage::Http2(http2) => http2.finish(&mut self.lend(now, ids, out).0),
             Stage::Sniffing(sniff) => Some(sniff.verdict()),
             Stage::Tls(tls) => {
-                facts = Some(tls.facts());
-                Some(Verdict { protocol: Protocol::Tls, outcome: Outcome::Passthrough, detail: tls.detail() })
+                let (verdict, known) = tls.verdict(self.not_opened);
+                facts = Some(known);
+                Some(verdict)
             }
             Stage::Opaque(verdict) => Some(verdict.clone()),
             Stage::Finished => None,
@@ -327,6 +350,22 @@ impl Tap {
     ) {
         if !matches!(std::mem::replace(&mut self.stage, Stage::Finished), Stage::Finished) {
             self.summarise(Verdict { protocol: Protocol::Tcp, outcome, detail }, None, now, ids, out);
+        }
+    }
+
+    /// Instead of [`Self::finish`] when TLS was to be opened and its handshake came to nothing, so that no plaintext
+    /// passed: `facts` are what is known of it, `detail` is one sentence.
+    pub fn no_handshake(
+        &mut self,
+        facts: TlsFacts,
+        outcome: Outcome,
+        detail: Cow<'static, str>,
+        now: UnixMicros,
+        ids: &mut UlidSource,
+        out: &mut Vec<Event>,
+    ) {
+        if !matches!(std::mem::replace(&mut self.stage, Stage::Finished), Stage::Finished) {
+            self.summarise(Verdict { protocol: Protocol::Tls, outcome, detail }, Some(facts), now, ids, out);
         }
     }
 

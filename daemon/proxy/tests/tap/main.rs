@@ -7,6 +7,7 @@ mod every_case;
 mod http2;
 mod interleaved;
 mod limits;
+mod messages;
 mod mutations;
 mod records;
 mod tls;

@@ -16,8 +16,9 @@ use std::borrow::Cow;
 
 use nodetap_core::exchange::Outcome;
 
+use super::super::messages::Fault;
 use super::super::{End, Side};
-use super::open::{Fault, Open, Progress};
+use super::open::{Open, Progress};
 
 const ANSWERED_EARLY: (Outcome, &str) =
     (Outcome::Complete, "The response was whole before the request was; the rest of the request never came.");

@@ -15,17 +15,11 @@ use std::borrow::Cow;
 
 use nodetap_core::exchange::Outcome;
 
+pub(super) use super::super::messages::Fault;
 use super::super::{End, Side};
 use super::flaw::error_name;
 
 const REFUSED_STREAM: u32 = 7;
-
-/// Why an exchange is not complete, or how it is although it is complete.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fault {
-    pub(super) outcome: Outcome,
-    pub(super) detail: Cow<'static, str>,
-}
 
 /// How far an exchange has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

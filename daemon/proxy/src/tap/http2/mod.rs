@@ -39,7 +39,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use nodetap_core::exchange::{Exchange, Outcome, Protocol};
+use nodetap_core::exchange::{Exchange, Outcome, Protocol, UnixMicros};
 
 use super::{Context, End, Side, Verdict};
 use blocks::Block;
@@ -199,6 +199,21 @@ impl Http2 {
             }
         }
         self.observe(from, &[], cx)
+    }
+
+    /// When [`Self::tick`] is to be called though no byte passes; it may turn out that nothing waits.
+    pub(in crate::tap) fn due(&self) -> Option<UnixMicros> {
+        self.held.due()
+    }
+
+    /// Writes what has waited long enough.
+    pub(in crate::tap) fn tick(&mut self, cx: &mut Context<'_>) {
+        if self.held.due().is_some_and(|due| due <= cx.now) {
+            self.held.look_again();
+            for stream in self.streams.values_mut() {
+                stream.tick(&mut self.held, cx);
+            }
+        }
     }
 
     /// That side sends no more.

@@ -3,6 +3,7 @@
 
 use super::super::Limits;
 use super::super::http1::{is_token, number};
+use super::super::messages::MediaType;
 use super::flaw::Flaw;
 
 /// Capacity that the scratch keeps from one block to the next.
@@ -25,6 +26,7 @@ pub(super) struct Text {
     /// Fields were left out: they are beyond the limit of a head.
     pub(super) cut: bool,
     pub(super) length: Option<u64>,
+    pub(super) media: MediaType,
     pub(super) flaw: Option<Flaw>,
 }
 
@@ -61,6 +63,7 @@ pub(super) struct Section {
     ordinary: bool,
     cut: bool,
     length: Option<u64>,
+    media: MediaType,
     flaw: Option<Flaw>,
 }
 
@@ -142,6 +145,7 @@ impl Section {
             2 if name == b"te" && !value.eq_ignore_ascii_case(b"trailers") => self.note(Flaw::ConnectionField),
             7 if name == b"upgrade" => self.note(Flaw::ConnectionField),
             10 if name == b"connection" || name == b"keep-alive" => self.note(Flaw::ConnectionField),
+            12 if name == b"content-type" => self.media = MediaType::of(value),
             14 if name == b"content-length" => match (number(value), self.length) {
                 (None, _) => self.note(Flaw::LengthInvalid),
                 (Some(length), Some(before)) if length != before => self.note(Flaw::LengthsDiffer),
@@ -273,13 +277,19 @@ impl Section {
         if !self.cut {
             bytes.extend_from_slice(b"\r\n");
         }
-        Text { bytes, cut: self.cut, length: self.length, flaw: self.flaw.or(flaw) }
+        Text { bytes, cut: self.cut, length: self.length, media: self.media, flaw: self.flaw.or(flaw) }
     }
 
     /// A trailer section.
     pub(super) fn trailers(&mut self) -> Text {
         let flaw = self.places.iter().any(Option::is_some).then_some(Flaw::Pseudo);
-        Text { bytes: self.lines.as_slice().to_vec(), cut: self.cut, length: None, flaw: self.flaw.or(flaw) }
+        Text {
+            bytes: self.lines.as_slice().to_vec(),
+            cut: self.cut,
+            length: None,
+            media: MediaType::Other,
+            flaw: self.flaw.or(flaw),
+        }
     }
 }
 

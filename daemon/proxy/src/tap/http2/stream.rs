@@ -134,8 +134,12 @@ impl Stream {
         self.method = method;
         self.request.length = text.length.filter(|_| method != Method::Connect && !self.pushed);
         self.request.place = Place::Content;
+        let (media, sized) = (text.media, self.request.length.is_some());
         self.keep_head(Side::Client, text, held);
-        self.content.begin(Side::Client, &mut self.record, cx);
+        // Of CONNECT it is not known yet what follows.
+        if method != Method::Connect && !self.pushed {
+            self.content.begin(Side::Client, media, sized, &mut self.record, held, cx);
+        }
         if self.pushed {
             self.end(Side::Client, cx);
         }
@@ -159,8 +163,16 @@ impl Stream {
         self.response.place = Place::Content;
         self.record.response = Some(Message::default());
         self.record.timing.first_byte = Some(after(self.record.time, began));
+        let (media, sized) = (text.media, self.response.length.is_some());
         self.keep_head(Side::Server, text, held);
-        self.content.begin(Side::Server, &mut self.record, cx);
+        match self.response.empty {
+            _ if tunnel => {
+                let asking = self.request.place != Place::Done;
+                self.content.begin_tunnel(asking, &mut self.record, held, cx);
+            }
+            true => {}
+            false => self.content.begin(Side::Server, media, sized, &mut self.record, held, cx),
+        }
     }
 
     fn interim(&mut self, text: Text, ends: bool, held: &mut Held, cx: &mut Context<'_>) {
@@ -284,6 +296,11 @@ impl Stream {
         self.content.end(from, &mut self.record, cx);
     }
 
+    /// Writes what of its content has waited long enough.
+    pub(super) fn tick(&mut self, held: &mut Held, cx: &mut Context<'_>) {
+        self.content.tick(&mut self.record, held, cx);
+    }
+
     /// Whether both messages are whole.
     pub(super) fn is_whole(&self) -> bool {
         (self.request.place, self.response.place) == (Place::Done, Place::Done)
@@ -301,9 +318,9 @@ impl Stream {
 
     /// Nothing more comes of it: the record is written. What was wrong before goes before `fault`.
     pub(super) fn finish(mut self, fault: Option<Fault>, held: &mut Held, cx: &mut Context<'_>) {
-        held.release(self.charged, self.content.close(&mut self.record, cx));
+        held.release(self.charged, self.content.held());
         self.record.timing.end = Some(after(self.record.time, cx.now));
-        match self.fault.or(fault) {
+        match self.content.close(self.fault, fault, &mut self.record, cx) {
             Some(fault) => {
                 self.record.outcome = fault.outcome;
                 self.record.detail = Some(fault.detail);
