@@ -33,7 +33,7 @@ impl Held {
         self.content = self.content.saturating_add(bytes);
     }
 
-    /// Those bytes of heads and of content went with their stream.
+    /// Those bytes of heads and of content are held no more.
     pub(super) fn release(&mut self, heads: usize, content: usize) {
         self.heads = self.heads.saturating_sub(heads);
         self.content = self.content.saturating_sub(content);
