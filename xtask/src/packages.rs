@@ -27,6 +27,7 @@ const fn program(name: &'static str, package: &'static str) -> Program {
 pub(crate) const CURL: Program = program("curl", "curl");
 pub(crate) const GCC: Program = program("gcc", "gcc libc6-dev");
 pub(crate) const GO: Program = program("go", "golang-go");
+pub(crate) const GXX: Program = program("g++", "g++");
 pub(crate) const IP: Program = program("ip", "iproute2");
 pub(crate) const JAVAC: Program = program("javac", "default-jdk-headless");
 /// The BSD netcat by its own name: `nc` may be another one, without `-N`.

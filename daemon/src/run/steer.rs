@@ -47,6 +47,8 @@ pub(super) struct KernelSteering {
     pub roles: Vec<Role>,
     pub target: String,
     pub processes: Arc<Processes>,
+    /// What is done with the TLS of what the target opens; what it serves is left as it is.
+    pub tls: Policy,
     self_calls: Mutex<HashMap<SocketAddr, SelfCall>>,
     /// Ended dials to the target, oldest first.
     ended: Mutex<VecDeque<(SocketAddr, Instant)>>,
@@ -61,12 +63,19 @@ struct SelfCall {
 }
 
 impl KernelSteering {
-    pub(super) fn new(maps: Arc<Maps>, roles: Vec<Role>, target: String, processes: Arc<Processes>) -> Self {
+    pub(super) fn new(
+        maps: Arc<Maps>,
+        roles: Vec<Role>,
+        target: String,
+        processes: Arc<Processes>,
+        tls: Policy,
+    ) -> Self {
         Self {
             maps,
             roles,
             target,
             processes,
+            tls,
             self_calls: Mutex::default(),
             ended: Mutex::default(),
             next_dial: AtomicU32::new(0),
@@ -104,7 +113,7 @@ impl KernelSteering {
             dial: origin.destination,
             source,
             tag: origin.cookie,
-            tls: Policy::Untouched,
+            tls: self.tls.clone(),
         })
     }
 
