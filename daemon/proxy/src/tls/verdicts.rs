@@ -60,7 +60,7 @@ impl Verdicts {
             | Reason::UpstreamUnsupported
             | Reason::UpstreamFailed => UPSTREAM,
             // This one client's, or ours.
-            Reason::ClientUnsupported | Reason::HelloUnreadable | Reason::NoCertificate => return,
+            Reason::Asked | Reason::ClientUnsupported | Reason::HelloUnreadable | Reason::NoCertificate => return,
         };
         let verdict = Verdict::Pass { reason, until: now + term };
         self.with(target, host, |recent, key| recent.insert(key.clone(), verdict));
