@@ -77,7 +77,8 @@ impl Options {
         self
     }
 
-    /// Starts `nodetap run … -- CMD`; the program and arguments are those of `command`.
+    /// Starts `nodetap run … -- CMD`; the program, its arguments and what is set in its environment are those of
+    /// `command`.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -101,6 +102,7 @@ impl Options {
         }
         whole.arg("run").arg("--out").arg(&out).args(&self.options).arg("--");
         whole.arg(command.get_program()).args(command.get_args());
+        whole.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         Ok(Run { process: Process::start(&mut whole)?, folder, out, cgroup: None })
     }
 }
