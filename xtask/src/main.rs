@@ -9,6 +9,7 @@ mod ebpf;
 mod fuzz;
 mod nightly;
 mod packages;
+mod peers;
 mod process;
 mod setup;
 mod started;

@@ -279,6 +279,27 @@ impl StreamMessage {
     pub fn until(&self) -> UnixMicros {
         self.time.saturating_add(self.end)
     }
+
+    /// Did the target send it?
+    pub fn by_target(&self) -> bool {
+        (self.sender == Sender::Client) == (self.connection.direction == Direction::Outbound)
+    }
+
+    /// Code and reason of a WebSocket's close message that gives them (RFC 6455 §5.5.1).
+    pub fn close(&self) -> Option<(u16, &[u8])> {
+        let (code, reason) = self.body.kept.split_first_chunk::<2>()?;
+        (self.kind == MessageKind::Close).then_some((u16::from_be_bytes(*code), reason))
+    }
+}
+
+impl Messages {
+    /// How many the target sent, and how many it received.
+    pub fn by_target(self, direction: Direction) -> (u64, u64) {
+        match direction {
+            Direction::Outbound => (self.client, self.server),
+            Direction::Inbound => (self.server, self.client),
+        }
+    }
 }
 
 /// What a recorder is given.

@@ -140,8 +140,15 @@ impl Grep {
 }
 
 impl Filter {
-    /// Losses match only a filter that asks for nothing but a time.
+    /// Whether the record matches by what it says itself. A message says less than its exchange: whoever knows that one
+    /// asks it for [`Filter::facts`].
     pub fn matches(&self, event: &Event) -> bool {
+        self.facts(event) && self.text(event)
+    }
+
+    /// All but `grep`. A message has a time, a direction and the address that was called, and no method, status or
+    /// path; losses match only a filter that asks for nothing but a time.
+    pub fn facts(&self, event: &Event) -> bool {
         let Some(row) = Row::of(event) else { return self.matches_loss(event) };
         let code = row.http.as_ref().map(|http| http.status);
         self.since.is_none_or(|since| row.time >= since)
@@ -150,10 +157,16 @@ impl Filter {
             && any(&self.statuses, |status| code.is_some_and(|code| status.matches(code)))
             && any(&self.hosts, |glob| host_matches(glob, &row))
             && any(&self.paths, |pattern| row.http.is_some() && pattern.matches(path_of(&row.target)))
-            && self
-                .grep
-                .as_ref()
-                .is_none_or(|grep| matches!(event, Event::Exchange(exchange) if grep.matches(exchange)))
+    }
+
+    /// `grep` alone, in what this very record holds.
+    pub fn text(&self, event: &Event) -> bool {
+        match (&self.grep, event) {
+            (None, _) => true,
+            (Some(grep), Event::Exchange(exchange)) => grep.matches(exchange),
+            (Some(grep), Event::Message(message)) => grep.0.is_match(&message.body.kept),
+            (Some(_), Event::Connection(_) | Event::Loss(_)) => false,
+        }
     }
 
     fn matches_loss(&self, event: &Event) -> bool {
@@ -197,7 +210,7 @@ mod tests {
     use crate::samples;
 
     fn counts(filter: &Filter) -> usize {
-        samples::all().iter().filter(|event| filter.matches(event)).count()
+        samples::all().iter().take(5).filter(|event| filter.matches(event)).count()
     }
 
     fn globs(patterns: &[&str]) -> Vec<Glob> {
@@ -229,6 +242,20 @@ mod tests {
         ] {
             assert_eq!(counts(&filter), expected, "{filter:?}");
         }
+    }
+
+    #[test]
+    fn a_message_is_known_by_time_direction_address_and_what_it_says() {
+        let messages: Vec<Event> = samples::messages().into_iter().map(|one| Event::Message(Box::new(one))).collect();
+        let count = |filter: Filter| messages.iter().filter(|event| filter.matches(event)).count();
+        let none = Filter::default;
+        assert_eq!(count(none()), messages.len());
+        assert_eq!(count(Filter { hosts: globs(&["10.0.0.7"]), ..none() }), messages.len());
+        assert_eq!(count(Filter { hosts: globs(&["web.shop"]), ..none() }), 0);
+        assert_eq!(count(Filter { methods: vec!["text".into()], ..none() }), 0);
+        assert_eq!(count(Filter { since: Some(1_000_001_624), ..none() }), 0);
+        assert_eq!(count(Filter { direction: Some(Direction::Inbound), ..none() }), 0);
+        assert_eq!(count(Filter { grep: Some(Grep::new("^hello$").unwrap()), ..none() }), 1);
     }
 
     #[test]

@@ -132,6 +132,11 @@ impl<'a> Head<'a> {
         Self { bytes, fields_at: line.next, start }
     }
 
+    /// Whether it was put together from HTTP/2's field blocks, and not sent as bytes like these.
+    pub fn is_http2(&self) -> bool {
+        self.start.line.starts_with(b"HTTP/2 ") || self.start.request().version == b"HTTP/2"
+    }
+
     /// The field lines, in order. Ranges are relative to the bytes that were parsed.
     pub fn fields(&self) -> Fields<'a> {
         Fields { bytes: self.bytes, at: self.fields_at, ended: false, begun: false, oddities: self.start.oddities }
@@ -252,7 +257,10 @@ impl<'a> Iterator for Fields<'a> {
             oddities.add(Oddities::SPACE_BEFORE_NAME);
         }
         self.begun = true;
-        let colon = memchr(b':', text);
+        let colon = match pseudo_name(text) {
+            0 => memchr(b':', text),
+            name => Some(name),
+        };
         let name_end = first.start + colon.unwrap_or(text.len());
         let value_start = colon.map_or(first.end, |_| name_end + 1);
         match colon {
@@ -327,6 +335,13 @@ fn split_once(bytes: &[u8], separator: u8) -> (&[u8], &[u8]) {
         Some(at) => (slice(bytes, 0, at), slice(bytes, at + 1, bytes.len())),
         None => (bytes, b""),
     }
+}
+
+/// The length of a name that begins with a colon, as those of HTTP/2's pseudo-header fields do; 0: it is none.
+fn pseudo_name(line: &[u8]) -> usize {
+    let Some(rest) = line.strip_prefix(b":") else { return 0 };
+    let name = rest.iter().take_while(|byte| byte.is_ascii_lowercase() || **byte == b'-').count();
+    if name > 0 && rest.get(name) == Some(&b':') { name + 1 } else { 0 }
 }
 
 fn three_digits(text: &[u8]) -> Option<u16> {
@@ -416,6 +431,13 @@ mod tests {
         let bytes = b"GET / HTTP/1.1\r\nA:\r\n secret\r\n\r\n";
         let field = Head::parse(bytes).fields().next().unwrap();
         assert_eq!(&bytes[field.value_range], b"secret");
+    }
+
+    #[test]
+    fn a_name_may_begin_with_a_colon() {
+        let bytes = b"CONNECT https://x/ HTTP/2\r\n:protocol: web:socket\r\n: a:b\r\n:\r\n\r\n";
+        let expected = [(":protocol", "web:socket"), ("", "a:b"), ("", "")];
+        assert_eq!(pairs(bytes), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 
     #[test]

@@ -6,13 +6,16 @@
 
 pub mod curl;
 pub mod decode;
+pub mod excerpt;
 pub mod exchange;
 pub mod filter;
+pub mod grpc;
 pub mod har;
 pub mod head;
 pub mod json;
 pub mod line;
 pub mod page;
+pub mod protobuf;
 pub mod record;
 pub mod redact;
 pub mod row;

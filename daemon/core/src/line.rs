@@ -1,4 +1,4 @@
-//! One exchange in one line, for stderr while it happens.
+//! One record in one line, for stderr while it happens.
 
 use crate::exchange::{Direction, Event, Outcome};
 use crate::row::{Row, outcome};
@@ -7,21 +7,29 @@ use crate::style::{Colour, Style, of_outcome, of_status};
 use crate::text::one_line;
 use crate::time::duration;
 
+/// Characters of an exchange's id that a message is shown with.
+const ID_WIDTH: usize = 6;
+
 /// `← 200 GET http://127.0.0.1:8080/items 378 B 4.8 ms curl[4711]`: the arrow points the way the request went, as the
-/// target sees it. No line end. `None` for a loss.
+/// target sees it. A message of an exchange is `← text 8C9W19#3 websocket hello 5 B curl[4711]`; its arrow points the
+/// way the message went. No line end. `None` for a loss.
 pub fn line(event: &Event, style: Style) -> Option<String> {
     let row = Row::of(event)?;
     let arrow = match row.connection.direction {
         Direction::Inbound => "←",
         Direction::Outbound => "→",
     };
-    let mut parts = vec![
-        style.paint(Colour::Dim, arrow),
-        style.paint(of_status(&row), &row.status()),
+    let status = style.paint(of_status(&row), &row.status());
+    let mut parts = if row.message.is_some() { vec![] } else { vec![style.paint(Colour::Dim, arrow)] };
+    parts.extend([
+        status,
         style.paint(Colour::Bold, &one_line(row.method())),
-        one_line(&row.target).into_owned(),
+        one_line(&row.what(ID_WIDTH)).into_owned(),
         size::show(row.size),
-    ];
+    ]);
+    if let Some((sent, received)) = row.http.as_ref().and_then(|http| http.messages) {
+        parts.push(format!("{sent}→ {received}← messages"));
+    }
     parts.extend(row.duration.map(duration));
     parts.push(style.paint(Colour::Dim, &one_line(&row.process())));
     if row.outcome != Outcome::Complete {
@@ -35,6 +43,7 @@ pub fn line(event: &Event, style: Style) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exchange::MessageKind;
     use crate::samples;
 
     #[test]
@@ -47,6 +56,20 @@ mod tests {
         assert_eq!(
             line(&exchange.into(), Style::Ansi).unwrap(),
             "\x1b[2m→\x1b[0m \x1b[32m200\x1b[0m \x1b[1mGET\x1b[0m http://web.shop/items?q=1 14 B 5.1 ms \x1b[2mcurl[4711]\x1b[0m"
+        );
+    }
+
+    #[test]
+    fn a_stream_says_how_many_messages_it_had_and_a_message_what_it_says() {
+        let call = samples::grpc_call();
+        assert_eq!(
+            line(&call.into(), Style::Plain).unwrap(),
+            "→ 200/5 POST https://web.shop/shop.Items/List 17 B 1→ 2← messages 5.1 ms curl[4711]"
+        );
+        let message = samples::stream_message(MessageKind::Text, b"hello");
+        assert_eq!(
+            line(&Event::Message(Box::new(message)), Style::Plain).unwrap(),
+            "→ text 000002#3 websocket hello 5 B curl[4711]"
         );
     }
 

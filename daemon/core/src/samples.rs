@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::exchange::{
-    Body, Bytes, Connection, ConnectionSummary, Direction, Event, Exchange, Loss, Message, Outcome, Process, Protocol,
-    Timing, TlsFacts, Via,
+    Body, Bytes, Connection, ConnectionSummary, Direction, Event, Exchange, Loss, Message, MessageKind, Messages,
+    Outcome, Process, Protocol, Sender, StreamMessage, Timing, TlsFacts, Via,
 };
-use crate::ulid::UlidSource;
+use crate::ulid::{Ulid, UlidSource};
 
 /// 1970-01-01T00:16:40.000123Z
 const TIME: u64 = 1_000_000_123;
@@ -61,6 +61,102 @@ pub(crate) fn exchange() -> Exchange {
     }
 }
 
+fn in_messages(head: &str, size: u64) -> Message {
+    Message { body: Body { size, kept: vec![], in_messages: true }, ..message(head, "") }
+}
+
+/// A GET over HTTP/2 whose TLS was opened.
+pub(crate) fn http2() -> Exchange {
+    let tls = TlsFacts {
+        version: Some("1.3".into()),
+        sni: Some("web.shop".into()),
+        offered_alpn: vec!["h2".into()],
+        alpn: Some("h2".into()),
+        opened: true,
+        passthrough: None,
+    };
+    Exchange {
+        protocol: Protocol::Http2,
+        stream: Some(1),
+        tls: Some(Arc::new(tls)),
+        request: message("GET https://web.shop/items?q=1 HTTP/2\r\naccept: */*\r\n\r\n", ""),
+        response: Some(message("HTTP/2 200\r\ncontent-type: application/json\r\n\r\n", r#"{"a":[1,true]}"#)),
+        ..exchange()
+    }
+}
+
+/// A call with one message sent and two received.
+pub(crate) fn grpc_call() -> Exchange {
+    let head = "POST https://web.shop/shop.Items/List HTTP/2\r\ncontent-type: application/grpc\r\nte: trailers\r\n\r\n";
+    let mut response = in_messages("HTTP/2 200\r\ncontent-type: application/grpc\r\n\r\n", 17);
+    response.trailers = b"grpc-status: 5\r\ngrpc-message: no%20such item\r\n".to_vec();
+    let messages = Some(Messages { client: 1, server: 2 });
+    let (request, response) = (in_messages(head, 10), Some(response));
+    Exchange { protocol: Protocol::Grpc, request, response, messages, ..http2() }
+}
+
+/// An HTTP/1.1 exchange that became a WebSocket.
+pub(crate) fn websocket() -> Exchange {
+    let head = "GET /chat HTTP/1.1\r\nHost: web.shop\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n";
+    Exchange {
+        protocol: Protocol::WebSocket,
+        request: in_messages(head, 5),
+        response: Some(in_messages("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", 9)),
+        messages: Some(Messages { client: 2, server: 1 }),
+        ..exchange()
+    }
+}
+
+/// The client's, of the exchange that the others are; the fourth of it.
+pub(crate) fn stream_message(kind: MessageKind, bytes: &[u8]) -> StreamMessage {
+    let (connection, exchange) = (exchange().connection, exchange().id);
+    let protocol = match kind {
+        MessageKind::Grpc => Protocol::Grpc,
+        MessageKind::Piece => Protocol::EventStream,
+        _ => Protocol::WebSocket,
+    };
+    StreamMessage {
+        id: Ulid::from(u128::from(exchange) + 4),
+        connection,
+        time: TIME + 1500,
+        exchange,
+        seq: 3,
+        stream: (kind == MessageKind::Grpc).then_some(1),
+        protocol,
+        sender: if kind == MessageKind::Piece { Sender::Server } else { Sender::Client },
+        kind,
+        body: Body { size: bytes.len() as u64, kept: bytes.to_vec(), in_messages: false },
+        wire: bytes.len() as u64 + 6,
+        compressed: false,
+        end: 0,
+        outcome: Outcome::Complete,
+        detail: None,
+    }
+}
+
+/// One of each kind.
+pub(crate) fn messages() -> Vec<StreamMessage> {
+    use MessageKind::{Binary, Close, Grpc, Ping, Pong, Text};
+    let mut all: Vec<StreamMessage> = [
+        (Text, &b"hello"[..]),
+        (Binary, &[0xff, 0, 1]),
+        (Ping, b""),
+        (Pong, b"\x1b]0;"),
+        (Close, b"\x03\xe8bye"),
+        (Grpc, b"\x0a\x03abc\x12\x02\x18\x2a"),
+        (MessageKind::Piece, b"data: 1\n\n"),
+    ]
+    .map(|(kind, bytes)| stream_message(kind, bytes))
+    .into();
+    if let Some(grpc) = all.iter_mut().find(|message| message.kind == Grpc) {
+        grpc.compressed = true;
+        grpc.body.size = 100;
+        grpc.outcome = Outcome::Malformed;
+        grpc.detail = Some("It does not decompress to its end.".into());
+    }
+    all
+}
+
 /// A TLS connection that was not opened.
 pub(crate) fn connection() -> ConnectionSummary {
     let Exchange { id, connection, timing, bytes, .. } = exchange();
@@ -102,5 +198,12 @@ pub(crate) fn all() -> Vec<Event> {
     }
     let reason = "queue_full".into();
     let loss = Loss { time: TIME, until: TIME + 5, target: "curl".into(), reason, exchanges: 17, bytes: 4 };
-    vec![exchange().into(), connection().into(), refused.into(), binary.into(), Event::Loss(loss)]
+    let mut pinned = connection();
+    if let Some(tls) = &mut pinned.tls {
+        tls.passthrough = Some("client_rejected".into());
+    }
+    let mut all = vec![exchange().into(), connection().into(), refused.into(), binary.into(), Event::Loss(loss)];
+    all.extend([http2().into(), grpc_call().into(), websocket().into(), pinned.into()]);
+    all.extend(messages().into_iter().map(|message| Event::Message(Box::new(message))));
+    all
 }

@@ -50,6 +50,9 @@ impl Style {
 
 /// A status is green when it is well, and the more alarming the worse it is.
 pub fn of_status(row: &Row<'_>) -> Colour {
+    if row.http.as_ref().and_then(|http| http.grpc).is_some_and(|grpc| grpc != 0) {
+        return Colour::Red;
+    }
     match row.http.as_ref().and_then(|http| http.status) {
         Some(100..300) => Colour::Green,
         Some(300..400) => Colour::Cyan,

@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 
 use crate::exchange::{Connection, Direction};
-use crate::row::{Row, outcome};
+use crate::row::{Row, outcome, protocol};
 use crate::size;
 use crate::style::{Colour, Style, of_outcome, of_status};
 use crate::text::{clip, one_line};
@@ -53,6 +53,7 @@ impl Layout {
             column("OUTCOME", 14, false),
         ];
         if self.wide {
+            columns.push(column("PROTOCOL", 9, false));
             columns.push(column("CLIENT", 21, false));
             columns.push(column("SERVER", 21, false));
             columns.push(column("CONNECTION", Ulid::LENGTH, false));
@@ -89,14 +90,16 @@ impl Layout {
             row.process(),
             row.method().to_owned(),
             row.status().into_owned(),
-            row.target.clone(),
+            row.what(if self.wide { Ulid::LENGTH } else { self.id_width }),
             size::show(row.size),
             row.duration.map_or_else(|| "-".to_owned(), time::duration),
             outcome(row.outcome).to_owned(),
         ];
         if self.wide {
+            cells.push(protocol(row.protocol).to_owned());
             cells.extend([client.to_string(), server.to_string(), connection.to_string()]);
-            cells.push(row.detail.unwrap_or_default().to_owned());
+            let parts: Vec<&str> = [row.passthrough, row.detail].into_iter().flatten().collect();
+            cells.push(parts.join(": "));
         }
         self.join(&self.columns(), cells, &[(5, of_status(row)), (9, of_outcome(row.outcome))])
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::net::SocketAddr;
 
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Protocol};
 use crate::head::{Head, RequestLine};
 use crate::text::decode;
 
@@ -18,31 +18,64 @@ pub struct Url {
 
 /// The url that an exchange's request asks for.
 pub fn of(exchange: &Exchange) -> Url {
-    let head = Head::parse(&exchange.request.head);
-    of_head(&head, exchange.connection.server)
+    of_head(&Head::parse(&exchange.request.head), exchange)
 }
 
-/// As [`of`], from a parsed head and the address that was called.
-pub fn of_head(head: &Head<'_>, server: SocketAddr) -> Url {
-    let RequestLine { method, target, .. } = head.start.request();
-    let raw = || Some(decode(target).into_owned());
-    if is_absolute(target) {
-        return Url { text: visible(target), target: raw() };
+/// As [`of`], with the head of the exchange's request parsed already.
+pub fn of_head(head: &Head<'_>, exchange: &Exchange) -> Url {
+    let scheme = Scheme { websocket: exchange.protocol == Protocol::WebSocket, secure: exchange.tls.is_some() };
+    read(head, exchange.connection.server, scheme)
+}
+
+/// What goes without saying in a request target in origin form.
+#[derive(Debug, Clone, Copy, Default)]
+struct Scheme {
+    websocket: bool,
+    /// It came out of TLS.
+    secure: bool,
+}
+
+impl Scheme {
+    fn name(self) -> &'static str {
+        match (self.websocket, self.secure) {
+            (false, false) => "http",
+            (false, true) => "https",
+            (true, false) => "ws",
+            (true, true) => "wss",
+        }
     }
+
+    fn port(self) -> u16 {
+        if self.secure { 443 } else { 80 }
+    }
+}
+
+fn read(head: &Head<'_>, server: SocketAddr, scheme: Scheme) -> Url {
+    let RequestLine { method, target, version } = head.start.request();
+    let raw = || Some(decode(target).into_owned());
+    if let Some(rest) = behind_scheme(target) {
+        // HTTP/2 has no request target: its parts were put together for us (RFC 9113 §8.3.1).
+        return match version == b"HTTP/2" {
+            true if scheme.websocket => Url { text: format!("{}{}", scheme.name(), visible(rest)), target: None },
+            true => Url { text: visible(target), target: None },
+            false => Url { text: visible(target), target: raw() },
+        };
+    }
+    let name = scheme.name();
     if method == b"CONNECT" && !target.is_empty() {
-        return Url { text: format!("http://{}", visible(target)), target: raw() };
+        return Url { text: format!("{name}://{}", visible(target)), target: raw() };
     }
     let host = head.fields().find(|field| field.is("host")).map(|field| field.unfolded().into_owned());
     let authority = match host {
         Some(host) if is_authority(&host) => visible(&host),
-        _ => address(server),
+        _ => address(server, scheme.port()),
     };
     if target.first() == Some(&b'/') {
         let plain = target.iter().all(u8::is_ascii_graphic);
-        let text = format!("http://{authority}{}", visible(target));
+        let text = format!("{name}://{authority}{}", visible(target));
         return Url { text, target: if plain { None } else { raw() } };
     }
-    Url { text: format!("http://{authority}"), target: raw() }
+    Url { text: format!("{name}://{authority}"), target: raw() }
 }
 
 /// `%41` becomes `A`; what is no such escape stays, and what is no UTF-8 afterwards is read as ISO 8859-1.
@@ -90,12 +123,11 @@ pub fn host(authority: &str) -> &str {
     }
 }
 
-/// `scheme://` at the beginning (RFC 3986 §3.1).
-fn is_absolute(target: &[u8]) -> bool {
+/// What follows the scheme of an absolute target, `://` included (RFC 3986 §3.1).
+fn behind_scheme(target: &[u8]) -> Option<&[u8]> {
     let scheme = target.iter().take_while(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(byte)).count();
-    scheme > 0
-        && target.first().is_some_and(u8::is_ascii_alphabetic)
-        && target.get(scheme..).is_some_and(|rest| rest.starts_with(b"://"))
+    target.first().filter(|first| first.is_ascii_alphabetic())?;
+    target.get(scheme..).filter(|rest| rest.starts_with(b"://"))
 }
 
 fn is_authority(host: &[u8]) -> bool {
@@ -103,9 +135,10 @@ fn is_authority(host: &[u8]) -> bool {
 }
 
 /// As it stands in a url: the port that goes without saying goes.
-fn address(server: SocketAddr) -> String {
+fn address(server: SocketAddr, unsaid: u16) -> String {
     let text = server.to_string();
-    if server.port() == 80 { text.trim_end_matches("80").trim_end_matches(':').to_owned() } else { text }
+    let short = text.strip_suffix(&format!(":{unsaid}")).map(ToOwned::to_owned);
+    short.unwrap_or(text)
 }
 
 fn visible(bytes: &[u8]) -> String {
@@ -125,9 +158,27 @@ fn visible(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn url(head: &str, server: &str) -> (String, Option<String>) {
-        let url = of_head(&Head::parse(head.as_bytes()), server.parse().unwrap());
+    fn url(head: &str, server: &str, scheme: Scheme) -> (String, Option<String>) {
+        let url = read(&Head::parse(head.as_bytes()), server.parse().unwrap(), scheme);
         (url.text, url.target)
+    }
+
+    #[test]
+    fn what_came_out_of_tls_or_became_a_websocket_says_so_in_its_scheme() {
+        let secure = Scheme { secure: true, ..Scheme::default() };
+        let (ws, wss) = (Scheme { websocket: true, ..Scheme::default() }, Scheme { websocket: true, secure: true });
+        for (head, server, scheme, text) in [
+            ("GET /a HTTP/1.1\r\nHost: x\r\n\r\n", "10.0.0.1:443", secure, "https://x/a"),
+            ("GET /a HTTP/1.0\r\n\r\n", "10.0.0.1:443", secure, "https://10.0.0.1/a"),
+            ("GET /a HTTP/1.0\r\n\r\n", "10.0.0.1:80", secure, "https://10.0.0.1:80/a"),
+            ("GET /a HTTP/1.1\r\nHost: x:81\r\n\r\n", "10.0.0.1:81", ws, "ws://x:81/a"),
+            ("GET /a HTTP/1.1\r\nHost: x\r\n\r\n", "10.0.0.1:443", wss, "wss://x/a"),
+            ("GET https://x/y?z HTTP/2\r\n\r\n", "10.0.0.1:443", secure, "https://x/y?z"),
+            ("GET http://x/y HTTP/2\r\n\r\n", "10.0.0.1:80", Scheme::default(), "http://x/y"),
+            ("CONNECT https://x/chat HTTP/2\r\n:protocol: websocket\r\n\r\n", "10.0.0.1:443", wss, "wss://x/chat"),
+        ] {
+            assert_eq!(url(head, server, scheme), (text.to_owned(), None), "{head:?}");
+        }
     }
 
     #[test]
@@ -146,7 +197,7 @@ mod tests {
             ("GET /\u{fc} x HTTP/1.1\r\nHost: z\r\n\r\n", "10.0.0.1:80", "http://z/%C3%BC%20x", some("/\u{fc} x")),
             ("", "10.0.0.1:80", "http://10.0.0.1", some("")),
         ] {
-            assert_eq!(url(head, server), (text.to_owned(), target), "{head:?}");
+            assert_eq!(url(head, server, Scheme::default()), (text.to_owned(), target), "{head:?}");
         }
     }
 

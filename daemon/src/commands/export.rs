@@ -9,6 +9,7 @@ use nodetap_core::exchange::Event;
 use nodetap_core::filter::Filter;
 use nodetap_core::har;
 
+use super::chosen::{Chosen, Messages, messages};
 use super::ls::{for_each, json};
 use super::output::{Failure, report};
 use super::select::{Selection, Source, warn_of_losses};
@@ -17,9 +18,9 @@ use crate::store::{Owner, create_private};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Kind {
-    /// JSON lines: every record as it is, bodies raw
+    /// JSON lines: every record as it is, messages of exchanges among them, bodies raw
     Jsonl,
-    /// HAR 1.2: exchanges only, bodies without content codings
+    /// HAR 1.2: exchanges only, with their messages; bodies without content codings
     Har,
 }
 
@@ -68,15 +69,19 @@ fn cannot_write(path: &Path, error: io::Error) -> Failure {
 }
 
 fn write(kind: Kind, index: &mut Index, filter: &Filter, mut out: impl Write) -> Result<(), Failure> {
+    let chosen = |messages| Chosen::new(filter, messages);
     match kind {
         Kind::Jsonl => {
-            json(index, filter, false, &mut out)?;
+            json(index, chosen(Messages::WithExchange), false, &mut out)?;
             out.flush()?;
         }
         Kind::Har => {
             let mut har = har::Writer::new(out, env!("CARGO_PKG_VERSION"))?;
-            for_each(index, filter, false, |event| match event {
-                Event::Exchange(exchange) => Ok(har.write(&exchange)?),
+            for_each(index, chosen(Messages::None), false, |index, event| match event {
+                Event::Exchange(exchange) => {
+                    let messages = messages(index, exchange.id).map(|message| message.map_err(Failure::from));
+                    har.write(&exchange, messages)
+                }
                 Event::Connection(_) | Event::Loss(_) | Event::Message(_) => Ok(()),
             })?;
             har.finish()?;

@@ -61,7 +61,7 @@ pub(super) enum Direction {
     Out,
 }
 
-/// Which records are wanted; each option narrows.
+/// Which records are wanted; each option narrows. How messages are chosen stands in [`super::chosen`].
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct Selection {
     /// Host or host:port, `*` and `?` allowed; may be repeated
@@ -79,7 +79,7 @@ pub(super) struct Selection {
     /// Not older than: 10m, 2h, or a time like 2026-11-22T23:25:39Z
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Regular expression, looked for in heads and bodies (decoded ones too)
+    /// Regular expression, looked for in heads, bodies (decoded ones too) and messages
     #[arg(long, value_name = "REGEX")]
     grep: Option<String>,
     /// As seen by the recorded program

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use clap::Args;
 use nodetap_core::exchange::Event;
-use nodetap_core::filter::Filter;
-use nodetap_core::record::Record;
 use nodetap_core::row::Row;
 use nodetap_core::table::Layout;
 
+use super::chosen::{Chosen, Messages};
+use super::ls::line;
 use super::output::{Failure, layout, report};
 use super::select::{Format, Selection, Source};
 use crate::store::follow::Follower;
+use crate::store::read::Kind;
 
 /// How often the folder is looked at.
 const POLL: Duration = Duration::from_millis(100);
@@ -51,11 +52,15 @@ impl Tail {
         let mut follower = Follower::after(&index, &folder);
         // From the end, until there are as many as were asked for; only their places are kept.
         let mut wanted = Vec::new();
-        for entry in std::mem::take(&mut index.entries).into_iter().rev().filter(|entry| entry.id().is_some()) {
+        let mut chosen = Chosen::new(&filter, Messages::Matching);
+        for number in (0..index.entries.len()).rev() {
             if wanted.len() >= self.lines {
                 break;
             }
-            if index.event(entry)?.is_some_and(|event| filter.matches(&event)) {
+            let Some(entry) = index.entries.get(number).copied().filter(|entry| entry.kind() != Kind::Loss) else {
+                continue;
+            };
+            if chosen.read(&mut index, entry)?.is_some() {
                 wanted.push(entry);
             }
         }
@@ -65,7 +70,7 @@ impl Tail {
         }
         for entry in wanted.into_iter().rev() {
             if let Some(event) = index.event(entry)? {
-                self.print(&event, &filter, &layout, out)?;
+                self.print(&event, &layout, out)?;
             }
         }
         out.flush()?;
@@ -75,22 +80,17 @@ impl Tail {
         }
         loop {
             std::thread::sleep(POLL);
-            for event in follower.poll()? {
-                self.print(&event, &filter, &layout, out)?;
+            // What a message is part of may not be written yet: it goes by what it says itself.
+            for event in follower.poll()?.iter().filter(|event| filter.matches(event)) {
+                self.print(event, &layout, out)?;
             }
             out.flush()?;
         }
     }
 
-    fn print(&self, event: &Event, filter: &Filter, layout: &Layout, out: &mut dyn Write) -> Result<(), Failure> {
-        if !filter.matches(event) {
-            return Ok(());
-        }
+    fn print(&self, event: &Event, layout: &Layout, out: &mut dyn Write) -> Result<(), Failure> {
         match (self.output, Row::of(event)) {
-            (Format::Json, _) => {
-                serde_json::to_writer(&mut *out, &Record::from(event))?;
-                out.write_all(b"\n")?;
-            }
+            (Format::Json, _) => line(event, out)?,
             (_, Some(row)) => writeln!(out, "{}", layout.row(&row))?,
             (_, None) => {}
         }

@@ -6,6 +6,7 @@ mod ignored;
 mod listen;
 mod observe;
 pub mod options;
+mod passed;
 mod processes;
 mod proxy;
 mod recording;

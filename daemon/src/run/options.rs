@@ -21,6 +21,9 @@ pub struct Recording {
     /// Write each record as a JSON line while it happens
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Print a line for each message of WebSockets, gRPC calls and endless bodies too
+    #[arg(long, conflicts_with = "quiet")]
+    pub messages: bool,
     /// Print no line for each exchange, and no summary
     #[arg(long, short)]
     pub quiet: bool,

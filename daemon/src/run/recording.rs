@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nodetap_core::exchange::{Event, Loss};
 use nodetap_core::line::line;
@@ -14,6 +15,7 @@ use nodetap_proxy::tap::Limits;
 
 use super::Failure;
 use super::options;
+use super::passed::PassedThrough;
 use crate::child::Identity;
 use crate::commands::{export, output};
 use crate::probes::Counts;
@@ -30,16 +32,23 @@ const CUT_AT_EXIT: &str = "cut_at_exit";
 
 /// What the data plane writes to.
 #[derive(Debug, Clone)]
-pub(super) struct RecordingSink(Recorder);
+pub(super) struct RecordingSink {
+    recorder: Recorder,
+    passed: Arc<PassedThrough>,
+}
 
 impl Sink for RecordingSink {
     fn record(&self, event: Event) {
         // What does not fit is counted by the recorder.
-        self.0.record(event);
+        self.recorder.record(event);
     }
 
     fn lost(&self, reason: &'static str, exchanges: u64, bytes: u64) {
-        self.0.lost(reason, exchanges, bytes);
+        self.recorder.lost(reason, exchanges, bytes);
+    }
+
+    fn passed_through(&self, reason: &'static str) {
+        self.passed.add(reason);
     }
 }
 
@@ -47,6 +56,7 @@ impl Sink for RecordingSink {
 #[derive(Debug)]
 pub(super) struct Recording {
     recording: store::Recording,
+    passed: Arc<PassedThrough>,
     folder: PathBuf,
     har: Option<PathBuf>,
     owner: Option<Owner>,
@@ -97,7 +107,7 @@ impl Recording {
         };
         let mut observers = Vec::new();
         if !options.quiet {
-            observers.push(to_stderr(output::style(io::stderr().is_terminal())));
+            observers.push(to_stderr(output::style(io::stderr().is_terminal()), options.messages));
         }
         let owner = identity.map(|identity| Owner { uid: identity.uid, gid: identity.gid });
         if let Some(path) = &options.json {
@@ -111,8 +121,9 @@ impl Recording {
         };
         let (recorder, recording) =
             Recorder::start(settings, observers).map_err(|source| Failure::Output { path: folder.clone(), source })?;
-        let recording = Self { recording, folder, har: options.har.clone(), owner, quiet: options.quiet };
-        Ok((recording, RecordingSink(recorder)))
+        let passed = Arc::new(PassedThrough::default());
+        let sink = RecordingSink { recorder, passed: Arc::clone(&passed) };
+        Ok((Self { recording, passed, folder, har: options.har.clone(), owner, quiet: options.quiet }, sink))
     }
 
     /// Writes what is left, exports what was asked for, and says what it came to.
@@ -148,6 +159,10 @@ impl Recording {
         if let Some(number) = aftermath.counts.map(|counts| counts.left_alone).filter(|number| *number > 0) {
             let _ = writeln!(out, "nodetap: {number} connections were left alone, as asked or in other namespaces");
         }
+        if let Some(reasons) = self.passed.said() {
+            let text = "TLS connections that were to be opened were passed through untouched";
+            let _ = writeln!(out, "nodetap: {text}: {reasons}; `nodetap ls` shows them");
+        }
         let _ = writeln!(out, "nodetap: {}", summary(&totals, &self.folder));
     }
 }
@@ -173,8 +188,12 @@ fn base(identity: Option<&Identity>) -> Result<PathBuf, Failure> {
 fn summary(totals: &store::Totals, folder: &Path) -> String {
     let exchanges = totals.inbound_exchanges + totals.outbound_exchanges;
     let connections = totals.inbound_connections + totals.outbound_connections;
+    let messages = match totals.messages {
+        0 => String::new(),
+        number => format!(" with {number} messages"),
+    };
     format!(
-        "{exchanges} exchanges ({} in, {} out) and {connections} other connections recorded; \
+        "{exchanges} exchanges ({} in, {} out){messages} and {connections} other connections recorded; \
          `nodetap ls` shows them, from {}",
         totals.inbound_exchanges,
         totals.outbound_exchanges,
@@ -195,10 +214,11 @@ fn lost(loss: &Loss) -> String {
     }
 }
 
-/// A line for each record.
-fn to_stderr(style: Style) -> Observer {
+/// A line for each record; for messages only if they are asked for: there may be thousands of them a second.
+fn to_stderr(style: Style, messages: bool) -> Observer {
     let mut lines = Lines::new(io::stderr());
-    Observer::new("stderr", move |event| match line(event, style) {
+    let wanted = move |event: &&Event| messages || !matches!(event, Event::Message(_));
+    Observer::new("stderr", move |event| match Some(event).filter(wanted).and_then(|event| line(event, style)) {
         Some(text) => lines.put(|out| out.write_all(text.as_bytes())),
         None => Ok(()),
     })
@@ -225,6 +245,7 @@ mod tests {
             out: Some(folder.clone()),
             har: None,
             json: None,
+            messages: false,
             quiet: true,
             max_body: 1,
             max_store: 1 << 20,

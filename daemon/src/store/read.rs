@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use nodetap_core::exchange::Event;
-use nodetap_core::segment::{self, Damage, DamageKind, FRAME, Item, Key, Scanner};
+use nodetap_core::segment::{self, Damage, DamageKind, FRAME, Item, Key, Scanner, What};
 use nodetap_core::ulid::Ulid;
 
 use super::{LEDGER, OPEN, SEALED};
@@ -24,31 +24,74 @@ pub enum Error {
     NotASegment(PathBuf, segment::Error),
 }
 
-/// Where a record lies: 40 bytes each. They sort by time.
+/// Where a record lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Entry {
-    time: u64,
-    /// The upper and lower half of its id; zero for a loss, which has none.
-    id: [u64; 2],
+pub struct Place {
     offset: u64,
     segment: u32,
     bytes: u32,
 }
 
+/// What kind of record it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Exchange,
+    Connection,
+    Message,
+    Loss,
+}
+
+/// A record's key and place: 48 bytes each. They sort by time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    time: u64,
+    id: Halves,
+    kind: Kind,
+    place: Place,
+}
+
 impl Entry {
-    fn new(key: Key, segment: u32, offset: u64, bytes: u32) -> Self {
-        let id = key.id.map_or(0, u128::from);
-        // Both halves fit.
-        #[allow(clippy::cast_possible_truncation, reason = "the value is cut into its two halves")]
-        let id = [(id >> 64) as u64, id as u64];
-        Self { time: key.time, id, offset, segment, bytes }
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// `None`: a loss.
     pub fn id(&self) -> Option<Ulid> {
-        let [upper, lower] = self.id.map(u128::from);
-        Some(upper << 64 | lower).filter(|id| *id != 0).map(Ulid::from)
+        (self.kind != Kind::Loss).then(|| self.id.into())
     }
+}
+
+impl From<Entry> for Place {
+    fn from(entry: Entry) -> Self {
+        entry.place
+    }
+}
+
+/// An id in a form that is aligned to eight bytes; it sorts as the id does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Halves([u64; 2]);
+
+impl From<Ulid> for Halves {
+    fn from(id: Ulid) -> Self {
+        let id = u128::from(id);
+        #[allow(clippy::cast_possible_truncation, reason = "the value is cut into its two halves")]
+        Self([(id >> 64) as u64, id as u64])
+    }
+}
+
+impl From<Halves> for Ulid {
+    fn from(halves: Halves) -> Self {
+        let [upper, lower] = halves.0.map(u128::from);
+        Self::from(upper << 64 | lower)
+    }
+}
+
+/// A message as a part of its exchange: 40 bytes each. They sort by exchange, and by their order in there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Part {
+    exchange: Halves,
+    seq: u64,
+    place: Place,
 }
 
 /// Something in a segment that could not be read.
@@ -80,6 +123,9 @@ pub struct Index {
     pub entries: Vec<Entry>,
     pub warnings: Vec<Warning>,
     pub(super) segments: Vec<Segment>,
+    parts: Vec<Part>,
+    /// The exchanges that have messages, by id.
+    whole: Vec<(Halves, Place)>,
     files: Vec<(u32, File)>,
 }
 
@@ -124,11 +170,25 @@ pub(super) fn is_ledger(path: &Path) -> bool {
 impl Index {
     /// Looks at every record of a folder (or of one segment).
     pub fn read(folder: &Path) -> Result<Self, Error> {
-        let mut index = Self { entries: Vec::new(), warnings: Vec::new(), segments: Vec::new(), files: Vec::new() };
+        let mut index = Self {
+            entries: Vec::new(),
+            warnings: Vec::new(),
+            segments: Vec::new(),
+            parts: Vec::new(),
+            whole: Vec::new(),
+            files: Vec::new(),
+        };
         for path in segments(folder)? {
             index.add(path)?;
         }
         index.entries.sort_unstable();
+        index.parts.sort_unstable();
+        let has_messages = |entry: &&Entry| {
+            entry.kind == Kind::Exchange && index.parts.binary_search_by_key(&entry.id, |part| part.exchange).is_ok()
+        };
+        let whole = index.entries.iter().filter(has_messages).map(|entry| (entry.id, entry.place));
+        index.whole = whole.collect();
+        index.whole.sort_unstable();
         Ok(index)
     }
 
@@ -146,7 +206,7 @@ impl Index {
                 Item::Frame(frame) => match segment::key(frame.kind, frame.payload) {
                     Ok(Some(key)) => {
                         let bytes = u32::try_from(frame.bytes).unwrap_or(u32::MAX);
-                        self.entries.push(Entry::new(key, number, frame.offset, bytes));
+                        self.note(key, Place { offset: frame.offset, segment: number, bytes });
                         continue;
                     }
                     // A kind from the future.
@@ -166,8 +226,44 @@ impl Index {
         Ok(())
     }
 
+    fn note(&mut self, key: Key, place: Place) {
+        let (kind, id) = match key.what {
+            What::Loss => (Kind::Loss, Ulid::from(0)),
+            What::Exchange(id) => (Kind::Exchange, id),
+            What::Connection(id) => (Kind::Connection, id),
+            What::Message { id, exchange, seq } => {
+                self.parts.push(Part { exchange: exchange.into(), seq, place });
+                (Kind::Message, id)
+            }
+        };
+        self.entries.push(Entry { time: key.time, id: id.into(), kind, place });
+    }
+
+    /// The messages of an exchange, in order, whether it was written already or not.
+    pub fn messages_of(&self, exchange: Ulid) -> Vec<Place> {
+        let exchange = Halves::from(exchange);
+        let start = self.parts.partition_point(|part| part.exchange < exchange);
+        let of_it = self.parts.iter().skip(start).take_while(|part| part.exchange == exchange);
+        of_it.map(|part| part.place).collect()
+    }
+
+    /// An exchange that has messages; `None`: it has none, or is not written yet.
+    pub fn exchange(&self, id: Ulid) -> Option<Place> {
+        let at = self.whole.binary_search_by_key(&Halves::from(id), |(id, _)| *id).ok()?;
+        self.whole.get(at).map(|(_, place)| *place)
+    }
+
+    /// The exchanges of which only messages are written so far, and whose id fits `text` as in [`Index::find`].
+    pub fn find_open(&self, text: &str) -> Vec<Ulid> {
+        let mut open: Vec<Halves> = self.parts.iter().map(|part| part.exchange).collect();
+        open.dedup();
+        open.retain(|id| self.whole.binary_search_by_key(id, |(id, _)| *id).is_err());
+        fitting(text, open.into_iter().map(|id| (id.into(), id.into())))
+    }
+
     /// Reads a record. `None`: its segment is gone since, or it cannot be decoded: then there is one warning more.
-    pub fn event(&mut self, entry: Entry) -> Result<Option<Event>, Error> {
+    pub fn event(&mut self, place: impl Into<Place>) -> Result<Option<Event>, Error> {
+        let entry = place.into();
         let place = match self.files.iter().position(|(segment, _)| *segment == entry.segment) {
             Some(place) => place,
             None => {
@@ -201,19 +297,15 @@ impl Index {
 
     /// The records whose id is `text`, begins with it or, when none does, ends with it (tables show ends).
     pub fn find(&self, text: &str) -> Vec<Entry> {
-        let text = text.to_ascii_uppercase();
-        let matching = |test: &dyn Fn(&str) -> bool| -> Vec<Entry> {
-            let wanted = |entry: &&Entry| entry.id().is_some_and(|id| test(&id.to_string()));
-            self.entries.iter().filter(wanted).copied().collect()
-        };
-        let first = matching(&|id| id.starts_with(&text));
-        if first.is_empty() { matching(&|id| id.ends_with(&text)) } else { first }
+        fitting(text, self.entries.iter().filter_map(|entry| Some((entry.id()?, *entry))))
     }
 
     /// How many of their last characters tell the ids of this folder apart; 6 at least.
     pub fn id_width(&self) -> usize {
         // A character is five bits, and in this order those that end alike are neighbours.
-        let mut ids: Vec<u128> = self.entries.iter().filter_map(Entry::id).map(u128::from).collect();
+        let written = self.entries.iter().filter_map(Entry::id);
+        let open = self.parts.iter().map(|part| part.exchange.into());
+        let mut ids: Vec<u128> = written.chain(open).map(u128::from).collect();
         ids.sort_unstable_by_key(|id| id.reverse_bits());
         ids.dedup();
         let alike = ids.windows(2).filter_map(|pair| match pair {
@@ -222,4 +314,19 @@ impl Index {
         });
         alike.max().unwrap_or(0).max(6)
     }
+}
+
+/// What belongs to the ids that begin with `text`; if there are none, to those that end with it.
+fn fitting<T>(text: &str, all: impl Iterator<Item = (Ulid, T)>) -> Vec<T> {
+    let text = text.to_ascii_uppercase();
+    let (mut first, mut last) = (Vec::new(), Vec::new());
+    for (id, one) in all {
+        let id = id.to_string();
+        if id.starts_with(&text) {
+            first.push(one);
+        } else if id.ends_with(&text) {
+            last.push(one);
+        }
+    }
+    if first.is_empty() { last } else { first }
 }

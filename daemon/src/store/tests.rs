@@ -17,6 +17,7 @@ use super::read::{Error, Index};
 use super::writer::{Now, Progress, Writer};
 use super::*;
 
+mod messages;
 mod observers;
 
 const SECRET: &str = "pl4nted-s3cret";

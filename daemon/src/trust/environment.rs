@@ -1,23 +1,21 @@
 //! The environment by which a command comes to trust our authority besides all that it trusts already. Nearly all these
-//! variables replace a program's roots, so each gets what it had and ours: the user's own file where one is named, this
-//! system's roots otherwise. Decided here in values; [`super::folder`] writes the files.
+//! variables replace a program's roots, so each gets what it had and ours: the user's own file where one is named; this
+//! system's roots and all that the user names in other variables otherwise, because programs fall back from one to the
+//! other (curl from CURL_CA_BUNDLE to SSL_CERT_FILE). Decided here in values; [`super::folder`] writes the files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use rustls::pki_types::CertificateDer;
 
 use super::certificate::Facts;
-use super::{JAVA_PASSWORD, Roots, pem, pkcs12, roots};
+use super::java::{self, JAVA_PASSWORD};
+use super::{Roots, pem, pkcs12, roots};
 
 /// The file in our folder that holds Java's store, and the directory that OpenSSL finds ours in.
 const JAVA_STORE: &str = "roots.p12";
 const DIRECTORY: &str = "certs";
-/// Java's option for each part of a trust store.
-const STORE: &str = "-Djavax.net.ssl.trustStore=";
-const STORE_TYPE: &str = "-Djavax.net.ssl.trustStoreType=";
-const STORE_PASSWORD: &str = "-Djavax.net.ssl.trustStorePassword=";
 const JAVA_OPTIONS: &str = "JAVA_TOOL_OPTIONS";
 const OPENSSL_DIRECTORIES: &str = "SSL_CERT_DIR";
 
@@ -98,30 +96,35 @@ pub struct Plan {
 pub fn plan(environment: &BTreeMap<OsString, OsString>, system_directories: &[PathBuf]) -> Plan {
     let value = |name: &str| environment.get(OsStr::new(name)).filter(|value| !value.is_empty());
     let mut plan = Plan::default();
+    let directories: Option<Vec<PathBuf>> = value(OPENSSL_DIRECTORIES)
+        .map(|paths| std::env::split_paths(paths).filter(|path| !path.as_os_str().is_empty()).collect());
+    let named = FILES.iter().filter_map(|(name, _)| value(name)).map(PathBuf::from);
+    let named: BTreeSet<Source> = named.chain(directories.iter().flatten().cloned()).map(Source::Path).collect();
+    let fallback: Vec<Source> = std::iter::once(Source::System).chain(named).collect();
     for (name, effect) in FILES {
         let sources = match (value(name), effect) {
             (Some(path), _) => vec![Source::Path(path.into())],
-            (None, Effect::Replaces) => vec![Source::System],
+            (None, Effect::Replaces) => fallback.clone(),
             (None, Effect::Adds) => Vec::new(),
             (None, Effect::ReplacesIfSet) => continue,
         };
         plan.variables.push(Variable { name, sources, form: Form::File });
     }
-    let (directories, sources) = match value(OPENSSL_DIRECTORIES) {
-        Some(paths) => {
-            let directories: Vec<PathBuf> =
-                std::env::split_paths(paths).filter(|path| !path.as_os_str().is_empty()).collect();
-            (directories.clone(), directories.into_iter().map(Source::Path).collect())
-        }
+    let sources = directories.as_ref().map_or_else(
         // Without it OpenSSL reads a directory of the system's.
-        None => (system_directories.to_vec(), vec![Source::System]),
-    };
+        || vec![Source::System],
+        |directories| directories.iter().cloned().map(Source::Path).collect(),
+    );
+    let directories = directories.unwrap_or_else(|| system_directories.to_vec());
     plan.variables.push(Variable { name: OPENSSL_DIRECTORIES, sources, form: Form::Directories(directories) });
     let jdk = || Source::Jdk { home: value("JAVA_HOME").map(PathBuf::from), path: value("PATH").cloned() };
     match value(JAVA_OPTIONS).map(|options| options.to_str().ok_or(())).transpose() {
-        Ok(options) => match java_store(options.unwrap_or_default()) {
+        Ok(options) => match java::store(options.unwrap_or_default()) {
             Ok(store) => {
-                let sources = store.map_or_else(|| vec![Source::System, jdk()], |store| vec![store]);
+                let sources = store.map_or_else(
+                    || vec![Source::System, jdk()],
+                    |java::Store { path, password }| vec![Source::Java { path, password }],
+                );
                 plan.variables.push(Variable {
                     name: JAVA_OPTIONS,
                     sources,
@@ -133,41 +136,6 @@ pub fn plan(environment: &BTreeMap<OsString, OsString>, system_directories: &[Pa
         Err(()) => plan.left_alone.push(format!("{JAVA_OPTIONS} is left alone: it is not UTF-8")),
     }
     plan
-}
-
-/// The trust store that Java's options name, the last one counting; an error names one that is no file.
-fn java_store(options: &str) -> Result<Option<Source>, String> {
-    let options = split_options(options);
-    let last = |prefix: &str| options.iter().rev().find_map(|option| option.strip_prefix(prefix));
-    if let Some(kind) = last(STORE_TYPE).filter(|kind| !["jks", "pkcs12"].contains(&kind.to_lowercase().as_str())) {
-        return Err(format!("of the type {kind}"));
-    }
-    match last(STORE) {
-        Some("NONE") => Err("NONE".to_owned()),
-        None | Some("") => Ok(None),
-        Some(path) => {
-            let password = last(STORE_PASSWORD).unwrap_or_default().to_owned();
-            Ok(Some(Source::Java { path: path.into(), password }))
-        }
-    }
-}
-
-/// As the JVM splits JAVA_TOOL_OPTIONS: at blanks, but not within quotes of either kind; there is no escape.
-fn split_options(text: &str) -> Vec<String> {
-    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
-    for letter in text.chars() {
-        match quote {
-            Some(open) if open == letter => quote = None,
-            None if letter == '"' || letter == '\'' => {
-                quote = Some(letter);
-                word.get_or_insert_default();
-            }
-            None if letter.is_ascii_whitespace() => words.extend(word.take()),
-            _ => word.get_or_insert_default().push(letter),
-        }
-    }
-    words.extend(word);
-    words
 }
 
 /// What a source holds.
@@ -201,25 +169,24 @@ pub fn lay_out(
     look: impl Fn(&Source) -> Result<Found, roots::Error>,
 ) -> Result<Layout, pkcs12::Error> {
     let mut layout = Layout { left_alone: plan.left_alone, ..Layout::default() };
-    let mut bundles: Vec<(Vec<Source>, PathBuf)> = Vec::new();
-    for Variable { name, sources, form } in plan.variables {
-        let found = match sources.iter().map(&look).collect::<Result<Vec<_>, _>>() {
+    let sources: BTreeSet<&Source> = plan.variables.iter().flat_map(|variable| &variable.sources).collect();
+    let known: Known<'_> = sources.into_iter().map(|source| (source, look(source))).collect();
+    let mut bundles: Vec<(&[Source], PathBuf)> = Vec::new();
+    for Variable { name, sources, form } in &plan.variables {
+        let found = match held(sources, &known) {
             Ok(found) => found,
-            Err(error) => {
-                layout.left_alone.push(format!("{name} is left alone: {error}"));
+            Err(reason) => {
+                let sentence = format!("{name} is left alone: {reason}");
+                layout.left_alone.push(sentence);
                 continue;
             }
         };
         let roots: Roots = found.iter().flat_map(|found| found.roots.iter().cloned()).collect();
-        if sources.contains(&Source::System) && roots.is_empty() {
-            layout.left_alone.push(format!("{name} is left alone: this system has no root certificates of its own"));
-            continue;
-        }
         layout.roots.extend(roots.iter().cloned());
         let value = match form {
             Form::File => {
-                let known = bundles.iter().find(|(known, _)| *known == sources).map(|(_, path)| path.clone());
-                let path = known.unwrap_or_else(|| {
+                let made = bundles.iter().find(|(made, _)| made == sources).map(|(_, path)| path.clone());
+                let path = made.unwrap_or_else(|| {
                     let path = PathBuf::from(format!("roots-{}.pem", bundles.len()));
                     layout.files.insert(path.clone(), bundle(&found, &roots, ours));
                     bundles.push((sources, path.clone()));
@@ -231,22 +198,43 @@ pub fn lay_out(
                 for (path, text) in hashed(ours) {
                     layout.files.insert(Path::new(DIRECTORY).join(path), text);
                 }
-                let all = std::iter::once(folder.join(DIRECTORY)).chain(others);
+                let all = std::iter::once(folder.join(DIRECTORY)).chain(others.iter().cloned());
                 // None of them can hold a colon: they were split at colons, and our folder's name holds none.
                 std::env::join_paths(all).unwrap_or_else(|_| folder.join(DIRECTORY).into_os_string())
             }
             Form::Java(before) => {
                 layout.files.insert(JAVA_STORE.into(), pkcs12::encode(&roots.aliased(ours), JAVA_PASSWORD)?);
-                java_options(before.as_deref(), &folder.join(JAVA_STORE)).into()
+                java::with_store(before.as_deref(), &folder.join(JAVA_STORE)).into()
             }
         };
-        layout.environment.push((name, value));
+        layout.environment.push((*name, value));
     }
     Ok(layout)
 }
 
+/// What each source holds.
+type Known<'a> = BTreeMap<&'a Source, Result<Found, roots::Error>>;
+
+/// What these sources hold, or why a variable with them is left alone.
+fn held<'a>(sources: &[Source], known: &'a Known<'_>) -> Result<Vec<&'a Found>, String> {
+    let mut held = Vec::new();
+    for source in sources {
+        match known.get(source) {
+            Some(Ok(found)) if *source == Source::System && found.roots.is_empty() => {
+                return Err("this system has no root certificates of its own, and ours would be alone".into());
+            }
+            Some(Ok(found)) => held.push(found),
+            // What the user names elsewhere counts there.
+            Some(Err(_)) if matches!(source, Source::Path(_)) && sources.contains(&Source::System) => {}
+            Some(Err(error)) => return Err(error.to_string()),
+            None => {}
+        }
+    }
+    Ok(held)
+}
+
 /// A file of the user's as it is, or else the roots; then ours.
-fn bundle(found: &[Found], roots: &Roots, ours: &[CertificateDer<'static>]) -> Vec<u8> {
+fn bundle(found: &[&Found], roots: &Roots, ours: &[CertificateDer<'static>]) -> Vec<u8> {
     let mut text = match found {
         [Found { text: Some(text), .. }] => text.clone(),
         _ => pem::encode(roots.iter()).into_bytes(),
@@ -271,16 +259,6 @@ fn hashed(ours: &[CertificateDer<'static>]) -> BTreeMap<PathBuf, Vec<u8>> {
     files
 }
 
-fn java_options(before: Option<&str>, store: &Path) -> String {
-    let path = store.display();
-    // Quotes around the whole word, of the kind that is not in it.
-    let quote = if path.to_string().contains('"') { '\'' } else { '"' };
-    let word = format!("{STORE}{path}");
-    let word = if word.contains(char::is_whitespace) { format!("{quote}{word}{quote}") } else { word };
-    let before = before.map(|before| format!("{before} ")).unwrap_or_default();
-    format!("{before}{word} {STORE_TYPE}PKCS12 {STORE_PASSWORD}{JAVA_PASSWORD}")
-}
-
 /// What a source holds, read from this machine.
 ///
 /// # Errors
@@ -294,20 +272,10 @@ pub fn look(source: &Source) -> Result<Found, roots::Error> {
             return Ok(Found { roots: pem::decode(&text).into_iter().collect(), text: Some(text) });
         }
         Source::Java { path, password } => Roots::java(path, password)?,
-        Source::Jdk { home, path } => match jdk(home.as_deref(), path.as_deref()) {
+        Source::Jdk { home, path } => match java::jdk(home.as_deref(), path.as_deref()) {
             Some(store) => Roots::java(&store, JAVA_PASSWORD)?,
             None => Roots::default(),
         },
     };
     Ok(Found { roots, text: None })
-}
-
-/// The store of the JDK at `home`, or else of the first `java` on the path, which stands in its folder's `bin`.
-fn jdk(home: Option<&Path>, path: Option<&OsStr>) -> Option<PathBuf> {
-    if let Some(store) = home.and_then(roots::java_store) {
-        return Some(store);
-    }
-    let programs = std::env::split_paths(path?).map(|folder| folder.join("java"));
-    let program = programs.into_iter().find_map(|program| program.canonicalize().ok())?;
-    roots::java_store(program.parent()?.parent()?)
 }

@@ -9,6 +9,7 @@ pub mod ca;
 pub mod certificate;
 pub mod environment;
 pub mod folder;
+pub mod java;
 pub mod jks;
 pub mod options;
 pub mod pem;
@@ -19,9 +20,6 @@ pub mod roots;
 mod tests;
 
 pub use ca::Ca;
-pub use options::{InboundOptions, Options, Served};
-
+pub use java::JAVA_PASSWORD;
+pub use options::{InboundOptions, Options, Renewing, Served};
 pub use roots::Roots;
-
-/// The password of Java's own trust stores. It hides nothing: what is in a trust store is public.
-pub const JAVA_PASSWORD: &str = "changeit";

@@ -1,11 +1,13 @@
 //! What can be said about TLS on the command line, and what the data plane is told of it. Both commands that capture take
 //! [`Options`]; only one that reverses takes [`InboundOptions`].
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueEnum};
+use nodetap_core::filter::Glob;
 use nodetap_proxy::tls::{self, Authority, Inbound, Outbound, Pair, Upstream};
 use rustls::RootCertStore;
 use rustls::pki_types::UnixTime;
@@ -43,6 +45,9 @@ pub struct Options {
     /// Verify servers against the roots in this PEM file too; may be repeated
     #[arg(long, value_name = "FILE")]
     pub tls_roots: Vec<PathBuf>,
+    /// Do not open the TLS of this host (`*` stands for anything); may be repeated
+    #[arg(long, value_name = "HOST", value_parser = Glob::new)]
+    pub ignore_tls_host: Vec<Glob>,
     /// Certificate, with its chain, for servers that ask for one
     #[arg(long, value_name = "FILE", requires = "tls_client_key")]
     pub tls_client_cert: Option<PathBuf>,
@@ -70,7 +75,8 @@ impl Options {
         }
         let key = ca.key.serialize_pem();
         let authority = Authority::from_pem(pem::encode(&ca.chain).as_bytes(), key.as_bytes(), unix(now))?;
-        Ok(Arc::new(Outbound::new(authority, store(roots), self.identity()?)?))
+        let outbound = Outbound::new(authority, store(roots), self.identity()?)?;
+        Ok(Arc::new(outbound.leaving(self.ignore_tls_host.clone())))
     }
 
     /// As [`Options::outbound`], where there is no command whose environment could be made to trust us: with the
@@ -159,7 +165,36 @@ impl InboundOptions {
     }
 }
 
+/// Looks every so often whether the files have changed.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// The thread that looks; ends when dropped.
+#[derive(Debug)]
+pub struct Renewing {
+    _until: mpsc::Sender<()>,
+}
+
 impl Served {
+    /// Keeps what is served up to date from now on.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn keep_renewing(mut self) -> io::Result<Renewing> {
+        let (until, ended) = mpsc::channel();
+        std::thread::Builder::new().name("nodetap-renew".into()).spawn(move || {
+            while ended.recv_timeout(LOOK) == Err(mpsc::RecvTimeoutError::Timeout) {
+                match self.renew() {
+                    Ok(true) => {
+                        tracing::info!(certificate = %self.certificate.display(), "a renewed certificate is served")
+                    }
+                    Ok(false) => {}
+                    Err(error) => tracing::warn!("{error}; the old certificate is served on"),
+                }
+            }
+        })?;
+        Ok(Renewing { _until: until })
+    }
+
     /// Looks at the files and serves what is new in them; true when there was something. To be called every few seconds.
     /// By their bytes and not by their times: a secret of Kubernetes is renewed by a symbolic link.
     ///

@@ -37,7 +37,7 @@ fn exchange_record(exchange: &Exchange) -> ExchangeRecord {
         request: request(exchange),
         response: exchange.response.as_ref().map(response),
         interim: heads(&exchange.interim)
-            .map(|head| Interim { status: head.start.status().code, headers: headers(head.fields()) })
+            .map(|head| Interim { status: head.start.status().code, headers: head_fields(&head) })
             .collect(),
         ending: Ending {
             timing: timing(exchange.timing),
@@ -45,7 +45,7 @@ fn exchange_record(exchange: &Exchange) -> ExchangeRecord {
             outcome: exchange.outcome.into(),
             detail: exchange.detail.as_ref().map(ToString::to_string),
         },
-        grpc: (exchange.protocol == exchange::Protocol::Grpc).then(|| grpc(exchange)),
+        grpc: (exchange.protocol == exchange::Protocol::Grpc).then(|| grpc_of(exchange)),
         redacted: texts(&exchange.redacted),
         dropped: texts(&exchange.dropped),
     }
@@ -69,21 +69,14 @@ fn connection_record(summary: &ConnectionSummary) -> ConnectionRecord {
 }
 
 fn message_record(message: &StreamMessage) -> MessageRecord {
-    let payload = message.body.kept.as_slice();
-    let is_close = message.kind == exchange::MessageKind::Close;
-    let code = payload.first_chunk::<2>().filter(|_| is_close).map(|code| u16::from_be_bytes(*code));
-    let body = match code {
-        // The rest of it is the reason.
-        Some(_) => body(&exchange::Body {
-            size: message.body.size.saturating_sub(2),
-            kept: payload.get(2..).unwrap_or_default().to_vec(),
-            in_messages: false,
-        }),
-        None => body(&message.body),
+    let (code, body) = match message.close() {
+        Some((code, reason)) => {
+            let size = message.body.size.saturating_sub(2);
+            (Some(code), body(&exchange::Body { size, kept: reason.to_vec(), in_messages: false }))
+        }
+        None => (None, body(&message.body)),
     };
-    let by_client = message.sender == exchange::Sender::Client;
-    let inbound = message.connection.direction == exchange::Direction::Inbound;
-    let (sent, received) = if by_client == inbound { (0, message.wire) } else { (message.wire, 0) };
+    let (sent, received) = if message.by_target() { (message.wire, 0) } else { (0, message.wire) };
     MessageRecord {
         v: VERSION,
         id: Id(message.id.to_string()),
@@ -92,7 +85,10 @@ fn message_record(message: &StreamMessage) -> MessageRecord {
         facts: facts(&message.connection, message.protocol, message.stream),
         exchange: Id(message.exchange.to_string()),
         seq: message.seq,
-        from: if by_client { Sender::Client } else { Sender::Server },
+        from: match message.sender {
+            exchange::Sender::Client => Sender::Client,
+            exchange::Sender::Server => Sender::Server,
+        },
         what: message.kind.into(),
         body,
         compressed: message.compressed,
@@ -117,32 +113,12 @@ fn tls(tls: &TlsFacts) -> Tls {
     }
 }
 
-/// What the path and the (trailing) fields say (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
-fn grpc(exchange: &Exchange) -> Grpc {
-    let head = Head::parse(&exchange.request.head);
-    let url = url::of_head(&head, exchange.connection.server).text;
-    let path = url::path(&url).trim_start_matches('/');
-    let (service, method) = path.rsplit_once('/').unwrap_or((path, ""));
-    let field = |name: &str| {
-        let response = exchange.response.as_ref()?;
-        // A call that ends at once has them in its head.
-        let value = |mut fields: Fields<'_>| {
-            fields.find(|field| field.is(name)).map(|field| decode(&field.unfolded()).into_owned())
-        };
-        value(Fields::of(&response.trailers)).or_else(|| value(Head::parse(&response.head).fields()))
-    };
-    let exchange::Messages { client, server } = exchange.messages.unwrap_or_default();
-    let messages = match exchange.connection.direction {
-        exchange::Direction::Inbound => MessageCounts { sent: server, received: client },
-        exchange::Direction::Outbound => MessageCounts { sent: client, received: server },
-    };
-    Grpc {
-        service: service.to_owned(),
-        method: method.to_owned(),
-        status: field("grpc-status").and_then(|status| status.trim().parse().ok()),
-        message: field("grpc-message").map(|message| url::percent_decoded(&message)),
-        messages,
-    }
+/// What only a gRPC call has.
+pub(crate) fn grpc_of(exchange: &Exchange) -> Grpc {
+    let (service, method) = crate::grpc::method(exchange);
+    let (status, message) = (crate::grpc::status(exchange), crate::grpc::message(exchange));
+    let (sent, received) = exchange.messages.unwrap_or_default().by_target(exchange.connection.direction);
+    Grpc { service, method, status, message, messages: MessageCounts { sent, received } }
 }
 
 fn loss_record(loss: &Loss) -> LossRecord {
@@ -180,12 +156,12 @@ fn target(name: &str) -> Target {
 fn request(exchange: &Exchange) -> Request {
     let message = &exchange.request;
     let head = Head::parse(&message.head);
-    let url = url::of_head(&head, exchange.connection.server);
+    let url = url::of_head(&head, exchange);
     Request {
         method: decode(head.start.request().method).into_owned(),
         url: url.text,
         target: url.target,
-        headers: headers(head.fields()),
+        headers: head_fields(&head),
         body: body(&message.body),
         trailers: headers(Fields::of(&message.trailers)),
     }
@@ -195,10 +171,19 @@ fn response(message: &Message) -> Response {
     let head = Head::parse(&message.head);
     Response {
         status: head.start.status().code,
-        headers: headers(head.fields()),
+        headers: head_fields(&head),
         body: body(&message.body),
         trailers: headers(Fields::of(&message.trailers)),
     }
+}
+
+/// The fields of a head, without HTTP/2's pseudo-header fields: what they say stands elsewhere in a record.
+pub(crate) fn head_fields(head: &Head<'_>) -> Vec<Header> {
+    let mut fields = headers(head.fields());
+    if head.is_http2() {
+        fields.retain(|(name, _)| !name.starts_with(':'));
+    }
+    fields
 }
 
 /// Values are unfolded; what is no UTF-8 is read as ISO 8859-1. A line without a colon is a name without a value.

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use convert::headers;
+pub(crate) use convert::{grpc_of, head_fields, headers};
 
 /// The `v` of a record.
 pub const VERSION: u32 = 1;

@@ -129,3 +129,60 @@ fn odd_heads_are_shown_as_they_were_sent() {
     assert_eq!(record.request.trailers, [pair("X-Sum", "1")]);
     assert_eq!(record.interim, [Interim { status: Some(103), headers: vec![pair("Link", "</a>")] }]);
 }
+
+#[test]
+fn http2_and_its_tls_have_their_keys_in_the_documented_places() {
+    let line = json(&samples::http2().into());
+    for part in [
+        r#""protocol":"h2","target""#,
+        r#""via":"transparent","connection":"000000YGJ00000000000000001","stream":1,"tls":{"version":"1.3","sni":"web.shop","offered_alpn":["h2"],"alpn":"h2","opened":true},"request":{"method":"GET","url":"https://web.shop/items?q=1","headers":[["accept","*/*"]],"body":{"size":0}},"#,
+    ] {
+        assert!(line.contains(part), "{line}");
+    }
+}
+
+#[test]
+fn what_http2_says_in_pseudo_headers_is_no_header() {
+    let mut exchange = samples::http2();
+    exchange.protocol = crate::exchange::Protocol::WebSocket;
+    exchange.request.head = b"CONNECT https://web.shop/chat HTTP/2\r\n:protocol: websocket\r\nx: y\r\n\r\n".to_vec();
+    let Record::Exchange(record) = Record::from(&Event::from(exchange)) else { unreachable!() };
+    assert_eq!((record.request.url.as_str(), record.request.target), ("wss://web.shop/chat", None));
+    assert_eq!(record.request.headers, [("x".to_owned(), "y".to_owned())]);
+}
+
+#[test]
+fn a_call_says_what_was_called_and_how_it_ended() {
+    let line = json(&samples::grpc_call().into());
+    for part in [
+        r#""body":{"size":10,"in":"messages"}},"response":{"status":200"#,
+        r#""body":{"size":17,"in":"messages"},"trailers":[["grpc-status","5"],["grpc-message","no%20such item"]]}"#,
+        r#""outcome":"complete","grpc":{"service":"shop.Items","method":"List","status":5,"message":"no such item","messages":{"sent":1,"received":2}}}"#,
+    ] {
+        assert!(line.contains(part), "{line}");
+    }
+}
+
+#[test]
+fn a_message_has_its_keys_in_the_documented_order() {
+    let message = samples::stream_message(crate::exchange::MessageKind::Close, b"\x03\xe8bye");
+    let expected = concat!(
+        r#"{"v":1,"id":"000000YGJ00000000000000006","time":"1970-01-01T00:16:40.001623Z","kind":"message","#,
+        r#""direction":"outbound","protocol":"websocket","target":{"kind":"command","name":"curl"},"#,
+        r#""process":{"pid":4711,"name":"curl"},"client":{"address":"127.0.0.1","port":50000},"#,
+        r#""server":{"address":"10.0.0.7","port":8080},"via":"transparent","connection":"000000YGJ00000000000000001","#,
+        r#""exchange":"000000YGJ00000000000000002","seq":3,"from":"client","type":"close","#,
+        r#""body":{"size":3,"kept":3,"text":"bye"},"code":1000,"#,
+        r#""timing":{"end":0},"bytes":{"sent":11,"received":0},"outcome":"complete"}"#
+    );
+    assert_eq!(json(&Event::Message(Box::new(message))), expected);
+}
+
+#[test]
+fn tls_that_was_to_be_opened_says_why_it_was_not() {
+    let mut summary = samples::connection();
+    summary.tls.as_mut().unwrap().passthrough = Some("client_rejected".into());
+    let line = json(&summary.into());
+    let tls = r#""tls":{"version":"1.3","sni":"web.shop","offered_alpn":["h2","http/1.1"],"opened":false,"passthrough":"client_rejected"}"#;
+    assert!(line.contains(tls), "{line}");
+}

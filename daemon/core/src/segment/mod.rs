@@ -129,22 +129,40 @@ pub fn decode(kind: u8, payload: &[u8]) -> Result<Option<Event>, postcard::Error
 pub struct Key {
     /// The record's `time`.
     pub time: UnixMicros,
-    /// `None`: a loss.
-    pub id: Option<Ulid>,
+    pub what: What,
+}
+
+/// Which record it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum What {
+    Loss,
+    Exchange(Ulid),
+    Connection(Ulid),
+    /// With the exchange that it is part of, and its number in there.
+    Message {
+        id: Ulid,
+        exchange: Ulid,
+        seq: u64,
+    },
 }
 
 /// The key of a frame's record; `None` for a kind that this version does not know.
 pub fn key(kind: u8, payload: &[u8]) -> Result<Option<Key>, postcard::Error> {
     Ok(Some(match kind {
-        EXCHANGE_2 | MESSAGE_1 => {
+        EXCHANGE_2 => {
             let ((id, _, time), _) = postcard::take_from_bytes::<(Ulid, Connection, UnixMicros)>(payload)?;
-            Key { time, id: Some(id) }
+            Key { time, what: What::Exchange(id) }
         }
         CONNECTION_2 => {
             let ((id, connection), _) = postcard::take_from_bytes::<(Ulid, Connection)>(payload)?;
-            Key { time: connection.accepted, id: Some(id) }
+            Key { time: connection.accepted, what: What::Connection(id) }
         }
-        LOSS_1 => Key { time: postcard::take_from_bytes::<UnixMicros>(payload)?.0, id: None },
+        LOSS_1 => Key { time: postcard::take_from_bytes::<UnixMicros>(payload)?.0, what: What::Loss },
+        MESSAGE_1 => {
+            type Beginning = (Ulid, Connection, UnixMicros, Ulid, u64);
+            let ((id, _, time, exchange, seq), _) = postcard::take_from_bytes::<Beginning>(payload)?;
+            Key { time, what: What::Message { id, exchange, seq } }
+        }
         _ => return Ok(None),
     }))
 }

@@ -100,10 +100,15 @@ fn a_key_is_what_the_whole_record_says() {
     while let Some(Item::Frame(frame)) = scanner.next_item().unwrap() {
         let key = key(frame.kind, frame.payload).unwrap().unwrap();
         match decode(frame.kind, frame.payload).unwrap().unwrap() {
-            Event::Exchange(exchange) => assert_eq!(key, Key { time: exchange.time, id: Some(exchange.id) }),
-            Event::Connection(one) => assert_eq!(key, Key { time: one.connection.accepted, id: Some(one.id) }),
-            Event::Message(message) => assert_eq!(key, Key { time: message.time, id: Some(message.id) }),
-            Event::Loss(loss) => assert_eq!(key, Key { time: loss.time, id: None }),
+            Event::Exchange(one) => assert_eq!(key, Key { time: one.time, what: What::Exchange(one.id) }),
+            Event::Connection(one) => {
+                assert_eq!(key, Key { time: one.connection.accepted, what: What::Connection(one.id) });
+            }
+            Event::Message(one) => {
+                let what = What::Message { id: one.id, exchange: one.exchange, seq: one.seq };
+                assert_eq!(key, Key { time: one.time, what });
+            }
+            Event::Loss(loss) => assert_eq!(key, Key { time: loss.time, what: What::Loss }),
         }
     }
 }

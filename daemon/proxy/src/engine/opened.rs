@@ -102,6 +102,9 @@ impl Case<'_> {
     ) -> Result<(Leg, Leg), Obstacle> {
         let Offer { sni, alpn } = &hello.offer;
         let (target, host) = self.whom(&hello.offer);
+        if outbound.leaves(&host) {
+            return Err(Obstacle::Before(Reason::Asked));
+        }
         if let Some(reason) = outbound.verdicts.passes(target, &host, self.clock.now()) {
             return Err(Obstacle::Before(reason));
         }

@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
+use nodetap_core::filter::Glob;
 use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
@@ -25,6 +26,7 @@ pub struct Outbound {
     pub(crate) verdicts: Verdicts,
     pub(crate) acceptor: Acceptor,
     connector: Connector,
+    left_alone: Vec<Glob>,
 }
 
 impl Outbound {
@@ -35,7 +37,24 @@ impl Outbound {
     /// When there are no roots, or no random bytes.
     pub fn new(authority: Authority, roots: RootCertStore, identity: Option<Pair>) -> Result<Self, Error> {
         let connector = Connector::new(Verification::Roots(roots), identity)?;
-        Ok(Self { authority, verdicts: Verdicts::default(), acceptor: Acceptor::new()?, connector })
+        Ok(Self {
+            authority,
+            verdicts: Verdicts::default(),
+            acceptor: Acceptor::new()?,
+            connector,
+            left_alone: Vec::new(),
+        })
+    }
+
+    /// Passes these through: names as clients ask for them, or addresses where they ask for none.
+    #[must_use]
+    pub fn leaving(mut self, hosts: Vec<Glob>) -> Self {
+        self.left_alone = hosts;
+        self
+    }
+
+    pub(crate) fn leaves(&self, host: &str) -> bool {
+        self.left_alone.iter().any(|pattern| pattern.matches(host))
     }
 
     pub(crate) fn connect(&self, name: ServerName<'static>, sni: bool, alpn: &[Vec<u8>]) -> Result<Session, Error> {

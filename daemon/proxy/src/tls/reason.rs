@@ -3,6 +3,8 @@
 /// A fixed set, so that it can label a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
+    /// The user wants this host left alone.
+    Asked,
     /// The server's certificate does not verify against our roots: whether it is good is for the client to judge.
     UpstreamUnverified,
     /// The server asked for a client certificate, and we have none.
@@ -27,6 +29,7 @@ impl Reason {
     /// As records and metrics name it.
     pub fn word(self) -> &'static str {
         match self {
+            Self::Asked => "asked",
             Self::UpstreamUnverified => "upstream_unverified",
             Self::ClientCertificateWanted => "client_certificate_wanted",
             Self::UpstreamUnsupported => "upstream_unsupported",
@@ -42,6 +45,7 @@ impl Reason {
     /// One sentence for a record of a connection that was passed through.
     pub fn sentence(self) -> &'static str {
         match self {
+            Self::Asked => "TLS that was not opened, as asked.",
             Self::UpstreamUnverified => "TLS that was not opened: the server's certificate does not verify.",
             Self::ClientCertificateWanted => "TLS that was not opened: the server wants a client certificate.",
             Self::UpstreamUnsupported => "TLS that was not opened: the server and nodetap have no TLS in common.",

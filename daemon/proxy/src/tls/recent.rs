@@ -56,7 +56,7 @@ mod tests {
         recent.insert("b", 2);
         assert_eq!(recent.get("a"), Some(&mut 1));
         recent.insert("c", 3);
-        assert_eq!((recent.get("a"), recent.entries.len()), (Some(&mut 1), 2));
+        assert_eq!((recent.get("a").copied(), recent.entries.len()), (Some(1), 2));
         assert_eq!(recent.get("b"), None);
         recent.insert("c", 4);
         assert_eq!((recent.get("a").copied(), recent.get("c").copied()), (Some(1), Some(4)));

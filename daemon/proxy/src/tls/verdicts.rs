@@ -56,7 +56,11 @@ impl Verdicts {
             Reason::ClientRejected | Reason::ClientSilent => CLIENT,
             Reason::UpstreamUnverified | Reason::ClientCertificateWanted | Reason::UpstreamUnsupported => UPSTREAM,
             // The network's or this one client's: the next attempt may fare better.
-            Reason::UpstreamFailed | Reason::ClientUnsupported | Reason::HelloUnreadable | Reason::NoCertificate => {
+            Reason::Asked
+            | Reason::UpstreamFailed
+            | Reason::ClientUnsupported
+            | Reason::HelloUnreadable
+            | Reason::NoCertificate => {
                 return;
             }
         };

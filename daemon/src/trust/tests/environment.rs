@@ -57,8 +57,13 @@ fn a_file_of_the_users_takes_the_place_of_this_systems_roots() {
     for name in REPLACING.into_iter().chain(ADDING) {
         let plan = planned(&[(name, "/mine.pem")]);
         assert_eq!(variable(&plan, name).unwrap().sources, [path("/mine.pem")], "{name}");
-        let others = plan.variables.iter().filter(|variable| variable.sources.contains(&path("/mine.pem")));
-        assert_eq!(others.count(), 1, "{name}");
+        for other in REPLACING.into_iter().filter(|other| *other != name) {
+            let expected = [Source::System, path("/mine.pem")];
+            assert_eq!(variable(&plan, other).unwrap().sources, expected, "{other} may fall back to {name}");
+        }
+        for other in ADDING.into_iter().filter(|other| *other != name) {
+            assert_eq!(variable(&plan, other).unwrap().sources, [], "{other} takes nothing away");
+        }
     }
     assert_eq!(planned(&[("SSL_CERT_FILE", "")]), planned(&[]), "an empty one counts as none");
 }
@@ -151,14 +156,15 @@ fn each_bundle_holds_what_was_trusted_and_ours_and_equal_ones_are_one_file() {
     assert!(file(&layout, "SSL_CERT_FILE").starts_with(b"# of the user\n"), "the user's file stands in it as it is");
     assert_eq!(value(&layout, "GIT_SSL_CAINFO"), value(&layout, "SSL_CERT_FILE"));
     let system = world.certificate(&Source::System);
-    assert_eq!(holds("AWS_CA_BUNDLE"), [system.clone(), ours[0].clone()]);
+    let fallback: Roots = holds("AWS_CA_BUNDLE").into_iter().collect();
+    assert_eq!(fallback, [system.clone(), mine.clone(), ours[0].clone()].into_iter().collect());
     assert_eq!(holds("NODE_EXTRA_CA_CERTS"), ours);
     assert_eq!(
         layout.roots,
         [mine, system].into_iter().collect(),
         "servers are verified against all of them, not ours"
     );
-    // mine, the system's, ours alone, one for OpenSSL's directory, one for Java.
+    // Mine, the system's with mine, ours alone, one for OpenSSL's directory, one for Java.
     assert_eq!(layout.files.len(), 5, "{:?}", layout.files.keys());
 }
 
@@ -187,7 +193,7 @@ fn java_keeps_its_options_and_gets_a_store_that_it_can_read() {
 fn what_cannot_be_read_leaves_its_variable_as_it_is() {
     let layout = laid_out(&World::new(), &[("CURL_CA_BUNDLE", "/gone")], &ca("ours").chain);
     assert_eq!(value(&layout, "CURL_CA_BUNDLE"), None);
-    assert!(value(&layout, "SSL_CERT_FILE").is_some());
+    assert_eq!(pem::decode(file(&layout, "SSL_CERT_FILE")).len(), 2, "the others have what they had");
     assert!(matches!(&layout.left_alone[..], [one] if one.contains("CURL_CA_BUNDLE")), "{:?}", layout.left_alone);
 }
 
@@ -200,5 +206,8 @@ fn on_a_system_without_roots_no_program_is_left_with_ours_alone() {
     };
     let layout = lay_out(plan, &ca("ours").chain, Path::new("/f"), look).unwrap();
     let set: Vec<_> = layout.environment.iter().map(|(name, _)| *name).collect();
-    assert_eq!(set, ["SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "DENO_CERT"]);
+    assert_eq!(set, ["SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "DENO_CERT"], "a program may bring roots of its own");
+    let layout = lay_out(planned(&[]), &ca("ours").chain, Path::new("/f"), look).unwrap();
+    let set: Vec<_> = layout.environment.iter().map(|(name, _)| *name).collect();
+    assert_eq!(set, ADDING);
 }

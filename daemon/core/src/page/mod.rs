@@ -1,31 +1,37 @@
 //! One record as a page for people: who spoke to whom, when, and what was said, in the style of `curl -v`. Nothing that
 //! was recorded reaches the terminal unescaped.
 
+mod message;
+
 use jiff::tz::TimeZone;
 
 use crate::decode;
+use crate::excerpt::text as readable;
 use crate::exchange::{
-    Bytes, Connection, ConnectionSummary, Event, Exchange, Message, Outcome, Protocol, StreamMessage, Timing,
+    Bytes, Connection, ConnectionSummary, Event, Exchange, Message, Messages, Outcome, Protocol, Timing, TlsFacts,
 };
 use crate::head::{Fields, Head, heads};
 use crate::record::headers;
-use crate::row::{Row, direction, outcome, protocol};
+use crate::row::{Row, direction, outcome, protocol, said};
 use crate::style::{Colour, Style, of_outcome, of_status};
 use crate::text::{decode as text, lines, one_line};
 use crate::ulid::Ulid;
-use crate::{json, size, time};
+use crate::{grpc, json, size, time};
+
+pub use message::message;
 
 /// Bytes of a binary body that are shown.
 const HEX_BYTES: usize = 256;
 const HEX_ROW: usize = 16;
 
-/// The page, with its last line end.
-pub fn page(event: &Event, style: Style, zone: &TimeZone) -> String {
+/// The page, with its last line end. Of an exchange whose bodies are in messages, [`message`] gives each of them.
+/// `named`: what a message says, from who knows the names of its fields.
+pub fn page(event: &Event, named: Option<&str>, style: Style, zone: &TimeZone) -> String {
     let mut page = Page { text: String::new(), style };
     match event {
         Event::Exchange(exchange) => page.exchange(exchange, event, zone),
         Event::Connection(summary) => page.connection(summary, zone),
-        Event::Message(message) => page.stream_message(message, zone),
+        Event::Message(message) => page.stream_message(message, named, zone),
         Event::Loss(loss) => {
             let span = format!("{} to {}", time::in_full(loss.time, zone), time::in_full(loss.until, zone));
             page.fact("lost", &format!("{} records, {}", loss.exchanges, size::show(loss.bytes)));
@@ -41,7 +47,7 @@ struct Page {
     style: Style,
 }
 
-/// What both kinds of record have.
+/// What all kinds of record have.
 struct Common<'a> {
     id: Ulid,
     time: u64,
@@ -82,6 +88,18 @@ impl Page {
         if let Some(row) = Row::of(event) {
             self.fact("url", &row.target);
         }
+        if let Some(stream) = exchange.stream {
+            self.fact("stream", &stream.to_string());
+        }
+        if let Some(tls) = &exchange.tls {
+            self.tls(tls);
+        }
+        if exchange.protocol == Protocol::Grpc {
+            self.grpc(exchange);
+        }
+        if let Some(Messages { client, server }) = exchange.messages {
+            self.fact("messages", &format!("{client} from the client · {server} from the server"));
+        }
         if !exchange.redacted.is_empty() {
             self.fact("redacted", &exchange.redacted.join(", "));
         }
@@ -120,29 +138,31 @@ impl Page {
             zone,
         );
         if let Some(tls) = tls {
-            let or_unknown = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".into());
-            self.fact("tls", &format!("version {}, sni {}", or_unknown(&tls.version), or_unknown(&tls.sni)));
-            self.fact("alpn", &format!("{} (offered: {})", or_unknown(&tls.alpn), tls.offered_alpn.join(", ")));
+            self.tls(tls);
         }
     }
 
-    fn stream_message(&mut self, message: &StreamMessage, zone: &TimeZone) {
-        let timing = Timing { end: Some(message.end), ..Timing::default() };
-        self.common(
-            &Common {
-                id: message.id,
-                time: message.time,
-                connection: &message.connection,
-                protocol: message.protocol,
-                timing,
-                bytes: Bytes::default(),
-                outcome: message.outcome,
-                detail: message.detail.as_deref(),
-            },
-            zone,
-        );
-        self.fact("exchange", &format!("{}, message {}", message.exchange, message.seq));
-        self.fact("size", &size::show(message.body.size));
+    fn tls(&mut self, tls: &TlsFacts) {
+        let or_unknown = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".into());
+        let opened = if tls.opened { "opened, " } else { "" };
+        self.fact("tls", &format!("{opened}version {}, sni {}", or_unknown(&tls.version), or_unknown(&tls.sni)));
+        self.fact("alpn", &format!("{} (offered: {})", or_unknown(&tls.alpn), tls.offered_alpn.join(", ")));
+        if let Some(reason) = tls.passthrough.as_deref() {
+            let words = said(reason);
+            let text = if words == reason { reason.to_owned() } else { format!("{reason}: {words}") };
+            self.fact("not opened", &text);
+        }
+    }
+
+    fn grpc(&mut self, exchange: &Exchange) {
+        let (service, method) = grpc::method(exchange);
+        self.fact("grpc", &format!("{method} of {service}"));
+        let status = match grpc::status(exchange) {
+            Some(status) => format!("{status} {}", grpc::status_name(status)),
+            None => "none".to_owned(),
+        };
+        let message = grpc::message(exchange).map_or(String::new(), |message| format!(": {message}"));
+        self.fact("status", &format!("{status}{message}"));
     }
 
     fn common(&mut self, common: &Common<'_>, zone: &TimeZone) {
@@ -199,6 +219,10 @@ impl Page {
 
     fn body(&mut self, message: &Message) {
         let body = &message.body;
+        if body.in_messages {
+            self.line("");
+            return self.notes(&[format!("{} in messages, below", size::show(body.size))]);
+        }
         if body.size == 0 {
             return;
         }
@@ -211,16 +235,25 @@ impl Page {
         } else if decoded.partial {
             notes.push("not all of it could be decoded".into());
         }
-        match readable(&decoded) {
+        self.content(&decoded.bytes, decoded.partial, notes);
+    }
+
+    /// Text as it is, JSON in good order, anything else in hex; and what there is to say about it.
+    fn content(&mut self, bytes: &[u8], cut: bool, mut notes: Vec<String>) {
+        match readable(bytes, cut) {
             Some(text) => {
                 let pretty = json::pretty(text).unwrap_or_else(|| text.replace("\r\n", "\n"));
                 self.line(lines(&pretty).trim_end_matches('\n'));
             }
             None => {
-                self.hex(&decoded.bytes);
-                notes.push(format!("binary, {}", size::show(decoded.bytes.len() as u64)));
+                self.hex(bytes);
+                notes.push(format!("binary, {}", size::show(bytes.len() as u64)));
             }
         }
+        self.notes(&notes);
+    }
+
+    fn notes(&mut self, notes: &[String]) {
         if !notes.is_empty() {
             let notes = one_line(&format!("({})", notes.join("; "))).into_owned();
             self.line(&self.style.paint(Colour::Dim, &notes));
@@ -240,26 +273,13 @@ impl Page {
     }
 }
 
-/// The body as text, unless it is binary. The cap may have cut its last character.
-fn readable(decoded: &decode::Decoded) -> Option<&str> {
-    let text = match std::str::from_utf8(&decoded.bytes) {
-        Ok(text) => text,
-        Err(error) if decoded.partial && error.error_len().is_none() => {
-            std::str::from_utf8(decoded.bytes.get(..error.valid_up_to())?).ok()?
-        }
-        Err(_) => return None,
-    };
-    let binary = text.chars().any(|c| c.is_control() && !c.is_ascii_whitespace() && c != '\x1b');
-    (!binary).then_some(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::samples;
 
     fn shown(event: &Event) -> String {
-        page(event, Style::Plain, &TimeZone::UTC)
+        page(event, None, Style::Plain, &TimeZone::UTC)
     }
 
     #[test]

@@ -6,6 +6,8 @@
     reason = "all of this is test code; the lints only spare functions that are marked so"
 )]
 
+mod messages;
+
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -2,16 +2,21 @@
 //! the memory of one exchange. Bodies are shown without their content codings. What HAR has no place for has names
 //! that begin with `_`, as it demands.
 
+mod messages;
+#[cfg(test)]
+mod tests;
+
 use std::io::{self, Write};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
+use self::messages::{Joined, WebSocketMessage};
 use crate::decode;
-use crate::exchange::{Exchange, Message};
+use crate::exchange::{self, Exchange, Message, StreamMessage};
 use crate::head::{Fields, Head};
-use crate::record::{Direction, Outcome, Process, Via};
+use crate::record::{Direction, Grpc, Header, Outcome, Process, Via, grpc_of, head_fields, headers};
 use crate::text::decode as text;
 use crate::time::rfc3339;
 use crate::url;
@@ -31,10 +36,46 @@ impl<W: Write> Writer<W> {
         Ok(Self { out, entries: 0 })
     }
 
-    pub fn write(&mut self, exchange: &Exchange) -> io::Result<()> {
+    /// `messages` are those of this exchange, in order; they are asked for one at a time, and a WebSocket's written one
+    /// at a time.
+    ///
+    /// # Errors
+    /// When it cannot be written, or the first of `messages`.
+    pub fn write<E: From<io::Error>>(
+        &mut self,
+        exchange: &Exchange,
+        messages: impl Iterator<Item = Result<StreamMessage, E>>,
+    ) -> Result<(), E> {
         self.out.write_all(if self.entries == 0 { b"\n" } else { b",\n" })?;
         self.entries += 1;
-        serde_json::to_writer(&mut self.out, &entry(exchange)).map_err(Into::into)
+        if exchange.protocol == exchange::Protocol::WebSocket {
+            return self.web_socket(exchange, messages);
+        }
+        let mut joined = Joined::default();
+        for message in messages {
+            joined.add(&message?);
+        }
+        serde_json::to_writer(&mut self.out, &entry(exchange, Some(&joined))).map_err(io::Error::from)?;
+        Ok(())
+    }
+
+    fn web_socket<E: From<io::Error>>(
+        &mut self,
+        exchange: &Exchange,
+        messages: impl Iterator<Item = Result<StreamMessage, E>>,
+    ) -> Result<(), E> {
+        let mut entry = serde_json::to_vec(&entry(exchange, None)).map_err(io::Error::from)?;
+        // Its last brace, so that more can be said.
+        entry.pop();
+        self.out.write_all(&entry)?;
+        self.out.write_all(br#","_resourceType":"websocket","_webSocketMessages":["#)?;
+        for (number, message) in messages.enumerate() {
+            if number > 0 {
+                self.out.write_all(b",")?;
+            }
+            serde_json::to_writer(&mut self.out, &WebSocketMessage::of(&message?)).map_err(io::Error::from)?;
+        }
+        Ok(self.out.write_all(b"]}")?)
     }
 
     /// Closes what is open; without it the file is no JSON.
@@ -48,7 +89,7 @@ impl<W: Write> Writer<W> {
 /// One exchange as an entry of a HAR log.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Entry {
+struct Entry {
     started_date_time: String,
     time: f64,
     request: Request,
@@ -76,6 +117,8 @@ pub struct Entry {
     outcome: Outcome,
     #[serde(rename = "_detail", skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
+    #[serde(rename = "_grpc", skip_serializing_if = "Option::is_none")]
+    grpc: Option<Grpc>,
     #[serde(rename = "_redacted", skip_serializing_if = "Vec::is_empty")]
     redacted: Vec<String>,
     #[serde(rename = "_dropped", skip_serializing_if = "Vec::is_empty")]
@@ -169,15 +212,15 @@ struct Timings {
     ssl: f64,
 }
 
-/// An exchange as HAR has it.
-pub fn entry(exchange: &Exchange) -> Entry {
+/// An exchange as HAR has it, with the bodies that were put together of its messages, unless they stand elsewhere.
+fn entry(exchange: &Exchange, joined: Option<&Joined>) -> Entry {
     let connection = &exchange.connection;
     let timings = timings(exchange);
     Entry {
         started_date_time: rfc3339(exchange.time),
         time: [timings.connect, timings.send, timings.wait, timings.receive].iter().filter(|part| **part > 0.0).sum(),
-        request: request(exchange),
-        response: exchange.response.as_ref().map_or_else(no_response, response),
+        request: request(exchange, joined),
+        response: exchange.response.as_ref().map_or_else(no_response, |message| response(exchange, message, joined)),
         cache: Cache {},
         timings,
         server_ip_address: connection.server.ip().to_string(),
@@ -191,32 +234,36 @@ pub fn entry(exchange: &Exchange) -> Entry {
         via: connection.via.into(),
         outcome: exchange.outcome.into(),
         detail: exchange.detail.as_ref().map(ToString::to_string),
+        grpc: (exchange.protocol == exchange::Protocol::Grpc).then(|| grpc_of(exchange)),
         redacted: exchange.redacted.iter().map(ToString::to_string).collect(),
         dropped: exchange.dropped.iter().map(ToString::to_string).collect(),
     }
 }
 
-fn request(exchange: &Exchange) -> Request {
+fn request(exchange: &Exchange, joined: Option<&Joined>) -> Request {
     let message = &exchange.request;
     let head = Head::parse(&message.head);
     let line = head.start.request();
-    let asked = url::of_head(&head, exchange.connection.server);
+    let asked = url::of_head(&head, exchange);
     Request {
         method: text(line.method).into_owned(),
         query_string: query(&asked.text),
         url: asked.text,
         http_version: text(line.version).into_owned(),
         cookies: [],
-        headers: pairs(head.fields()),
-        post_data: post_data(message),
+        headers: pairs(head_fields(&head)),
+        post_data: match joined.and_then(|joined| joined.request(exchange)) {
+            Some((whole, note)) => post_data(&whole, note),
+            None => post_data(message, None),
+        },
         headers_size: head_size(message),
         body_size: size(message.body.size),
         target: asked.target,
-        trailers: pairs(Fields::of(&message.trailers)),
+        trailers: pairs(headers(Fields::of(&message.trailers))),
     }
 }
 
-fn response(message: &Message) -> Response {
+fn response(exchange: &Exchange, message: &Message, joined: Option<&Joined>) -> Response {
     let head = Head::parse(&message.head);
     let line = head.start.status();
     Response {
@@ -224,12 +271,15 @@ fn response(message: &Message) -> Response {
         status_text: text(line.reason).into_owned(),
         http_version: text(line.version).into_owned(),
         cookies: [],
-        headers: pairs(head.fields()),
-        content: content(message),
+        headers: pairs(head_fields(&head)),
+        content: match joined.and_then(|joined| joined.response(exchange)) {
+            Some((whole, note)) => content(&whole, note),
+            None => content(message, None),
+        },
         redirect_url: header(message, "location").unwrap_or_default(),
         headers_size: head_size(message),
         body_size: size(message.body.size),
-        trailers: pairs(Fields::of(&message.trailers)),
+        trailers: pairs(headers(Fields::of(&message.trailers))),
     }
 }
 
@@ -253,19 +303,19 @@ fn no_response() -> Response {
 /// What browsers write where there is no content type.
 const UNKNOWN: &str = "x-unknown";
 
-fn post_data(message: &Message) -> Option<PostData> {
-    if message.body.size == 0 {
+fn post_data(message: &Message, note: Option<String>) -> Option<PostData> {
+    if message.body.size == 0 || message.body.in_messages {
         return None;
     }
     let decoded = decode::body(message);
-    let comment = comment(message, &decoded);
+    let comment = comment(message, &decoded, note);
     let (text, encoding) = as_text(decoded.bytes);
     Some(PostData { mime_type: mime_type(message), text, encoding, comment })
 }
 
-fn content(message: &Message) -> Content {
+fn content(message: &Message, note: Option<String>) -> Content {
     let decoded = decode::body(message);
-    let comment = comment(message, &decoded);
+    let comment = comment(message, &decoded, note);
     let whole = !decoded.partial && !decoded.codings.is_empty();
     let length = size(if whole { decoded.bytes.len() as u64 } else { message.body.size });
     let compression = whole.then(|| length - size(message.body.size));
@@ -274,13 +324,16 @@ fn content(message: &Message) -> Content {
     Content { size: length, compression, mime_type: mime_type(message), text, encoding, comment }
 }
 
-fn comment(message: &Message, decoded: &decode::Decoded) -> Option<String> {
+fn comment(message: &Message, decoded: &decode::Decoded, note: Option<String>) -> Option<String> {
     let body = &message.body;
+    if body.in_messages {
+        return note;
+    }
     let cut = (body.kept.len() as u64) < body.size;
     let cut = cut.then(|| format!("{} of {} bytes were kept", body.kept.len(), body.size));
     let partial = (decoded.partial && cut.is_none()).then(|| "not all of it could be decoded".to_owned());
     let unknown = decoded.unknown.as_ref().map(|coding| format!("still in content coding {coding}"));
-    let parts: Vec<String> = [cut, partial, unknown].into_iter().flatten().collect();
+    let parts: Vec<String> = [note, cut, partial, unknown].into_iter().flatten().collect();
     (!parts.is_empty()).then(|| parts.join("; "))
 }
 
@@ -300,8 +353,8 @@ fn header(message: &Message, name: &str) -> Option<String> {
     head.fields().find(|field| field.is(name)).map(|field| text(&field.unfolded()).into_owned())
 }
 
-fn pairs(fields: Fields<'_>) -> Vec<Pair> {
-    crate::record::headers(fields).into_iter().map(|(name, value)| Pair { name, value }).collect()
+fn pairs(headers: Vec<Header>) -> Vec<Pair> {
+    headers.into_iter().map(|(name, value)| Pair { name, value }).collect()
 }
 
 /// Pairs of the query, decoded as forms are (`+` is a space).
@@ -338,11 +391,15 @@ fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
-/// As sent; -1 when redaction has changed it.
+/// As sent; -1 when redaction has changed it, or HTTP/2 has sent other bytes.
 fn head_size(message: &Message) -> i64 {
     let redacted =
         message.head.windows(crate::redact::PLACEHOLDER.len()).any(|part| part == crate::redact::PLACEHOLDER);
-    if redacted || message.head.is_empty() { -1 } else { size(message.head.len() as u64) }
+    if redacted || message.head.is_empty() || Head::parse(&message.head).is_http2() {
+        -1
+    } else {
+        size(message.head.len() as u64)
+    }
 }
 
 fn size(bytes: u64) -> i64 {
@@ -366,103 +423,5 @@ fn timings(exchange: &Exchange) -> Timings {
         wait: ms(first - sent),
         receive: ms(end - first),
         ssl: -1.0,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::exchange::{Body, Event};
-    use crate::samples;
-
-    fn value(exchange: &Exchange) -> Value {
-        serde_json::to_value(entry(exchange)).unwrap()
-    }
-
-    #[test]
-    fn a_file_written_entry_by_entry_is_one_har_document() {
-        for count in [0, 1, 3] {
-            let mut writer = Writer::new(Vec::new(), "1.2.3").unwrap();
-            (0..count).for_each(|_| writer.write(&samples::exchange()).unwrap());
-            let document: Value = serde_json::from_slice(&writer.finish().unwrap()).unwrap();
-            assert_eq!(document["log"]["version"], "1.2");
-            assert_eq!(document["log"]["creator"], json!({"name": "nodetap", "version": "1.2.3"}));
-            assert_eq!(document["log"]["entries"].as_array().unwrap().len(), count);
-        }
-    }
-
-    #[test]
-    fn an_exchange_becomes_an_entry() {
-        let mut exchange = samples::exchange();
-        exchange.request.head = b"GET /items?q=a%20b+c&x HTTP/1.1\r\nHost: web.shop\r\n\r\n".to_vec();
-        let entry = value(&exchange);
-        assert_eq!(entry["startedDateTime"], "1970-01-01T00:16:40.000123Z");
-        assert_eq!(entry["time"], 5.12);
-        assert_eq!(entry["request"]["queryString"], json!([{"name":"q","value":"a b c"},{"name":"x","value":""}]));
-        assert_eq!(entry["request"]["postData"], Value::Null);
-        assert_eq!(entry["request"]["headersSize"], 51);
-        assert_eq!(
-            entry["response"]["content"],
-            json!({"size": 14, "mimeType": "application/json", "text": r#"{"a":[1,true]}"#})
-        );
-        assert_eq!(entry["timings"]["wait"], 4.479);
-        assert_eq!((&entry["_direction"], &entry["_outcome"]), (&json!("outbound"), &json!("complete")));
-        assert_eq!(entry["serverIPAddress"], "10.0.0.7");
-    }
-
-    #[test]
-    fn no_response_is_status_0() {
-        let entry = value(&Exchange { response: None, ..samples::exchange() });
-        assert_eq!(entry["response"]["status"], 0);
-        assert_eq!(entry["response"]["bodySize"], -1);
-    }
-
-    #[test]
-    fn a_body_is_decoded_and_what_is_missing_is_said() {
-        let mut exchange = samples::exchange();
-        let zstd =
-            ruzstd::encoding::compress_to_vec(&b"to be or not to be"[..], ruzstd::encoding::CompressionLevel::Fastest);
-        let length = zstd.len() as u64;
-        let mut response = samples::message("HTTP/1.1 200 OK\r\nContent-Encoding: zstd\r\n\r\n", "");
-        response.body = Body { size: length, kept: zstd, in_messages: false };
-        exchange.response = Some(response);
-        exchange.request.body = Body { size: 10, kept: vec![0xff, 0], in_messages: false };
-        let entry = value(&exchange);
-        let content = &entry["response"]["content"];
-        assert_eq!((&content["text"], &content["size"]), (&json!("to be or not to be"), &json!(18)));
-        assert_eq!(content["compression"], json!(18 - i64::try_from(length).unwrap()));
-        let post = &entry["request"]["postData"];
-        assert_eq!((&post["text"], &post["_encoding"]), (&json!("/wA="), &json!("base64")));
-        assert_eq!(post["comment"], "2 of 10 bytes were kept");
-    }
-
-    #[test]
-    fn no_phase_is_negative_and_together_they_are_the_time() {
-        let mut exchange = samples::exchange();
-        for (connected, request_end, first_byte, end) in [
-            (None, None, None, None),
-            (Some(9), Some(5), Some(3), Some(7)),
-            (Some(1), None, Some(2), Some(8)),
-            (None, Some(9), None, Some(4)),
-        ] {
-            exchange.timing = crate::exchange::Timing { connected, request_end, first_byte, end };
-            let entry = value(&exchange);
-            let parts = ["connect", "send", "wait", "receive"].map(|part| entry["timings"][part].as_f64().unwrap());
-            assert!(parts.iter().all(|part| *part >= 0.0 || *part == -1.0), "{parts:?}");
-            let time = entry["time"].as_f64().unwrap();
-            assert!((time - end.unwrap_or(0) as f64 / 1e3).abs() < 1e-9, "{time} {parts:?}");
-        }
-    }
-
-    #[test]
-    fn every_url_is_free_of_blanks() {
-        for event in samples::all() {
-            if let Event::Exchange(exchange) = event {
-                let url = value(&exchange)["request"]["url"].as_str().unwrap().to_owned();
-                assert!(url.starts_with("http://") && url.chars().all(|c| c.is_ascii_graphic()), "{url}");
-            }
-        }
     }
 }

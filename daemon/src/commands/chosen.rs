@@ -1,0 +1,101 @@
+//! Which records of a folder a command is about. A filter decides on what a record says itself; a message says little
+//! (when, which way, to which address), so it goes by its exchange when that is written: a message is wanted when its
+//! exchange is, and, where single messages are listed, when the text that is looked for stands in it. An exchange has
+//! that text also when one of its messages has it.
+
+use std::collections::HashMap;
+
+use nodetap_core::exchange::{Event, StreamMessage};
+use nodetap_core::filter::Filter;
+use nodetap_core::ulid::Ulid;
+
+use super::output::Failure;
+use crate::store::read::{Entry, Error, Index, Kind};
+
+/// Exchanges whose verdict is remembered; when there are more, all are forgotten.
+const KNOWN: usize = 1 << 16;
+
+/// What becomes of messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Messages {
+    None,
+    /// Those that match.
+    Matching,
+    /// All of each exchange that matches.
+    WithExchange,
+}
+
+/// Decides record by record.
+#[derive(Debug)]
+pub(super) struct Chosen<'a> {
+    filter: &'a Filter,
+    messages: Messages,
+    /// Verdicts on exchanges that have messages.
+    known: HashMap<Ulid, bool>,
+}
+
+impl<'a> Chosen<'a> {
+    pub(super) fn new(filter: &'a Filter, messages: Messages) -> Self {
+        Self { filter, messages, known: HashMap::new() }
+    }
+
+    /// The record, if it is wanted.
+    pub(super) fn read(&mut self, index: &mut Index, entry: Entry) -> Result<Option<Event>, Failure> {
+        if entry.kind() == Kind::Message && self.messages == Messages::None {
+            return Ok(None);
+        }
+        let Some(event) = index.event(entry)? else { return Ok(None) };
+        let wanted = match &event {
+            Event::Message(message) => self.message(index, message, &event)?,
+            _ => self.other(index, &event)?,
+        };
+        Ok(wanted.then_some(event))
+    }
+
+    fn message(&mut self, index: &mut Index, message: &StreamMessage, event: &Event) -> Result<bool, Failure> {
+        let by_itself = self.filter.matches(event);
+        let exchange = match (self.known.get(&message.exchange), index.exchange(message.exchange)) {
+            (Some(known), _) => *known,
+            (None, None) => return Ok(by_itself),
+            (None, Some(place)) => {
+                let wanted = match index.event(place)? {
+                    Some(exchange) if self.messages == Messages::WithExchange => self.other(index, &exchange)?,
+                    Some(exchange) => self.filter.facts(&exchange),
+                    None => return Ok(by_itself),
+                };
+                if self.known.len() >= KNOWN {
+                    self.known.clear();
+                }
+                self.known.insert(message.exchange, wanted);
+                wanted
+            }
+        };
+        Ok(exchange && (self.messages == Messages::WithExchange || self.filter.text(event)))
+    }
+
+    fn other(&self, index: &mut Index, event: &Event) -> Result<bool, Failure> {
+        if self.filter.matches(event) {
+            return Ok(true);
+        }
+        let Event::Exchange(exchange) = event else { return Ok(false) };
+        if self.filter.grep.is_none() || !self.filter.facts(event) {
+            return Ok(false);
+        }
+        for place in index.messages_of(exchange.id) {
+            if index.event(place)?.is_some_and(|message| self.filter.text(&message)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// The messages of an exchange, in order, one read at a time.
+pub(super) fn messages(index: &mut Index, exchange: Ulid) -> impl Iterator<Item = Result<StreamMessage, Error>> {
+    let places = index.messages_of(exchange);
+    places.into_iter().filter_map(|place| match index.event(place) {
+        Ok(Some(Event::Message(message))) => Some(Ok(*message)),
+        Ok(_) => None,
+        Err(error) => Some(Err(error)),
+    })
+}
