@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use crate::commands::{export::Export, ls::Ls, show::Show, tail::Tail};
+use crate::commands::{ca, export::Export, ls::Ls, show::Show, tail::Tail};
 use crate::run::{self, Failure, options};
 use crate::{child, doctor};
 
@@ -37,6 +37,8 @@ enum Command {
     Tail(Tail),
     /// Write a recording for other programs
     Export(Export),
+    /// Make, show or export the certificate authority that TLS is opened with
+    Ca(ca::Command),
     /// Check whether this machine can run nodetap
     Doctor(doctor::Doctor),
     /// The first process of `nodetap run`
@@ -82,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Show(show) => show.run(),
         Command::Tail(tail) => tail.run(),
         Command::Export(export) => export.run(),
+        Command::Ca(ca) => ca.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::RunInCgroup(first) => {
             ExitCode::from(child::become_command(&first.command, &first.cgroup, first.user.as_deref(), first.files))

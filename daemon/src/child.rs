@@ -67,17 +67,17 @@ impl Identity {
     }
 }
 
-/// Starts `command` in the group at `cgroup`, with the environment variable `mark` set and the limits `files` of open
-/// files (soft and hard). Standard input, output and error are the command's.
+/// Starts `command` in the group at `cgroup`, with `environment` besides our own and the limits `files` of open files (soft
+/// and hard). Standard input, output and error are the command's.
 ///
 /// # Errors
 /// When not even the first process can be started; what happens later is an exit code.
-pub fn start(
+pub fn start<'a>(
     command: &[OsString],
     cgroup: &Path,
     identity: Option<&Identity>,
     files: Option<(u64, u64)>,
-    mark: &str,
+    environment: impl IntoIterator<Item = &'a (&'static str, OsString)>,
 ) -> io::Result<Child> {
     let mut first = Command::new("/proc/self/exe");
     first.arg(SUBCOMMAND).arg("--cgroup").arg(cgroup);
@@ -87,7 +87,8 @@ pub fn start(
     if let Some((soft, hard)) = files {
         first.arg("--files").arg(format!("{soft}:{hard}"));
     }
-    first.arg("--").args(command).env(mark, "1").spawn()
+    first.envs(environment.into_iter().map(|(name, value)| (name, value)));
+    first.arg("--").args(command).spawn()
 }
 
 /// The first process: returns only when the command could not be started, with the exit code that says so.

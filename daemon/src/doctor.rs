@@ -4,11 +4,13 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::net::{Ipv6Addr, TcpListener};
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use nodetap_core::ulid::Ulid;
 
 use crate::cgroup::Cgroup;
 use crate::probes::{self, Probes};
+use crate::trust::ca::{self, Ca};
 
 /// The kernel that all programs need: socket operations that know their network namespace.
 const KERNEL: (u32, u32) = (5, 15);
@@ -61,6 +63,7 @@ fn examine() -> Vec<Finding> {
         Finding { what: "control groups", verdict: control_group() },
         Finding { what: "kernel programs", verdict: programs() },
         Finding { what: "IPv6", verdict: ipv6() },
+        Finding { what: "opened TLS", verdict: authority() },
     ]
 }
 
@@ -105,6 +108,18 @@ fn ipv6() -> Verdict {
     match TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) {
         Ok(_) => Verdict::Good("there is a loopback address".into()),
         Err(error) => Verdict::Note(format!("no ::1 here ({error}): connections over IPv6 are left alone")),
+    }
+}
+
+fn authority() -> Verdict {
+    let loaded =
+        ca::default_directory().and_then(|directory| Ca::load(&directory, SystemTime::now()).map(|_| directory));
+    match loaded {
+        Ok(directory) => Verdict::Good(format!("there is a certificate authority in {}", directory.display())),
+        Err(ca::Error::Missing(_) | ca::Error::NoHome) => {
+            Verdict::Good("`run --tls` makes an authority for each run; `nodetap ca init` makes a lasting one".into())
+        }
+        Err(error) => Verdict::Note(format!("the certificate authority cannot be used: {error}")),
     }
 }
 

@@ -1,7 +1,9 @@
 //! The daemon and the command line.
 //!
-//! Imports run downwards: what this machine offers ([`netlink`], [`cgroup`], [`child`], [`signals`]), then adapters
-//! ([`probes`]: the kernel programs, [`store`]: records on disk), then what is built of them ([`run`], [`commands`],
+//! Imports run downwards: what this machine offers ([`netlink`], [`cgroup`], [`child`], [`signals`]) and what it is
+//! told of us ([`telemetry`]), then adapters
+//! ([`probes`]: the kernel programs, [`store`]: records on disk, [`trust`]: certificates), then what is built of them
+//! ([`run`], [`commands`],
 //! [`doctor`]), then [`app`], the only one that knows everyone.
 
 pub mod app;
@@ -14,3 +16,5 @@ pub mod probes;
 pub mod run;
 pub mod signals;
 pub mod store;
+pub mod telemetry;
+pub mod trust;

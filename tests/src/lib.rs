@@ -5,18 +5,25 @@
 //! Everything that is started here is ended when its value is dropped, also when a test panics.
 
 pub mod client;
+pub mod clients;
 pub mod folder;
 pub mod http;
+pub mod https;
+pub mod installed;
 pub mod leftovers;
 pub mod load;
 pub mod machine;
+pub mod matrix;
 pub mod memory;
 pub mod netns;
 pub mod nodetap;
+pub mod origin;
 pub mod peers;
 pub mod process;
 pub mod proxy;
 pub mod records;
 pub mod run;
+pub mod seen;
 pub mod server;
+pub mod streams;
 pub mod wait;

@@ -41,28 +41,29 @@ impl Peer {
                 gcc.args(["-O1", "-Wall", "-o"]).arg(out).arg(source);
                 gcc
             })?),
-            Peer::Go => Command::new(built(&source.join("peer.go"), |out, source| {
-                let mut go = Command::new("go");
-                go.env("GOFLAGS", "").env("GOTOOLCHAIN", "local").env("CGO_ENABLED", "0");
-                go.args(["build", "-o"]).arg(out).arg(source);
-                go
-            })?),
-            Peer::Java => {
-                let classes = built(&source.join("Peer.java"), |out, source| {
-                    let mut javac = Command::new("javac");
-                    javac.arg("-d").arg(out).arg(source);
-                    javac
-                })?;
-                let mut java = Command::new("java");
-                java.args(["-XX:TieredStopAtLevel=1", "-cp"]).arg(classes).arg("Peer");
-                java
-            }
+            Peer::Go => Command::new(go(&source.join("peer.go"))?),
+            Peer::Java => java(&source.join("Peer.java"), "Peer")?,
             Peer::Node => interpreted("node", &source.join("peer.js")),
             Peer::Python => interpreted("/usr/bin/python3", &source.join("peer.py")),
         };
         command.args(arguments);
         Ok(command)
     }
+}
+
+/// The command `fetch URL` in a language that has no interpreter for it; compiles it on first use.
+///
+/// # Errors
+/// When its compiler is missing or fails, or there is none.
+pub fn fetch(peer: Peer, url: &str) -> Result<Command> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
+    let mut command = match peer {
+        Peer::Go => Command::new(go(&source.join("fetch.go"))?),
+        Peer::Java => java(&source.join("Fetch.java"), "Fetch")?,
+        Peer::C | Peer::Node | Peer::Python => bail!("no compiled fetch in {peer:?}"),
+    };
+    command.arg(url);
+    Ok(command)
 }
 
 /// Waits until a serving peer has printed its port.
@@ -77,6 +78,34 @@ fn interpreted(interpreter: &str, script: &Path) -> Command {
     let mut command = Command::new(interpreter);
     command.arg(script);
     command
+}
+
+/// The program that Go makes of one file.
+///
+/// # Errors
+/// When Go is missing or fails.
+pub fn go(source: &Path) -> Result<PathBuf> {
+    built(source, |out, source| {
+        let mut go = Command::new("go");
+        go.env("GOFLAGS", "").env("GOTOOLCHAIN", "local").env("CGO_ENABLED", "0");
+        go.args(["build", "-o"]).arg(out).arg(source);
+        go
+    })
+}
+
+/// The command that runs a class of one Java file.
+///
+/// # Errors
+/// When Java's compiler is missing or fails.
+pub fn java(source: &Path, class: &str) -> Result<Command> {
+    let classes = built(source, |out, source| {
+        let mut javac = Command::new("javac");
+        javac.arg("-d").arg(out).arg(source);
+        javac
+    })?;
+    let mut java = Command::new("java");
+    java.args(["-XX:TieredStopAtLevel=1", "-cp"]).arg(classes).arg(class);
+    Ok(java)
 }
 
 /// What `compile` makes of `source`, kept beside the test binaries under a name that changes with the source.

@@ -1,4 +1,4 @@
-//! `nodetap proxy --reverse`: the data plane without the kernel's part, for tests that need no privileges.
+//! `nodetap proxy`: the data plane without the kernel's part, for tests that need no privileges.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::folder::Folder;
 use crate::process::{Finished, Process, Stream};
 use crate::{nodetap, records};
 
-/// A running reverse proxy before one upstream.
+/// A running proxy, a reverse one before one upstream or a forward one.
 #[derive(Debug)]
 pub struct Proxy {
     /// The process of nodetap.
@@ -35,9 +35,21 @@ impl Proxy {
     /// # Errors
     /// When it does not come up.
     pub fn with(upstream: SocketAddr, options: &[&str]) -> Result<Self> {
+        Self::start(["--reverse", &format!("127.0.0.1:0={upstream}")], options)
+    }
+
+    /// Starts one that clients ask for their destination, on a free port of 127.0.0.1.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn forward(options: &[&str]) -> Result<Self> {
+        Self::start(["--forward", "127.0.0.1:0"], options)
+    }
+
+    fn start(kind: [&str; 2], options: &[&str]) -> Result<Self> {
         let folder = Folder::new()?;
         let out = folder.join("out");
-        let mut command = nodetap::command(&["proxy", "--reverse", &format!("127.0.0.1:0={upstream}"), "--out"]);
+        let mut command = nodetap::command(&["proxy", kind[0], kind[1], "--out"]);
         let process = Process::start(command.arg(&out).args(options))?;
         let address = process.line(Stream::Err, "its address", |line| {
             let (_, address) = line.split_once("listening on ")?;

@@ -20,6 +20,7 @@ pub struct Options {
     behind: Option<String>,
     namespace: Option<PathBuf>,
     out: Option<PathBuf>,
+    environment: Vec<(String, Option<OsString>)>,
 }
 
 /// A running `nodetap run`.
@@ -55,6 +56,20 @@ impl Options {
         self
     }
 
+    /// Sets a variable for nodetap, and so for CMD.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.to_owned(), Some(value.into())));
+        self
+    }
+
+    /// Takes a variable away.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.environment.push((name.to_owned(), None));
+        self
+    }
+
     /// Records into this folder and not into one of the run's own.
     #[must_use]
     pub fn out(mut self, folder: &Path) -> Self {
@@ -62,7 +77,8 @@ impl Options {
         self
     }
 
-    /// Starts `nodetap run … -- CMD`; the program and arguments are those of `command`.
+    /// Starts `nodetap run … -- CMD`; the program, its arguments and what is set in its environment are those of
+    /// `command`.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -78,8 +94,15 @@ impl Options {
         let mut words = words.into_iter();
         let mut whole = Command::new(words.next().context("a command has a first word")?);
         whole.args(words).env_remove("XDG_STATE_HOME").env_remove("SUDO_USER").env("NO_COLOR", "1");
+        for (name, value) in &self.environment {
+            match value {
+                Some(value) => whole.env(name, value),
+                None => whole.env_remove(name),
+            };
+        }
         whole.arg("run").arg("--out").arg(&out).args(&self.options).arg("--");
         whole.arg(command.get_program()).args(command.get_args());
+        whole.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         Ok(Run { process: Process::start(&mut whole)?, folder, out, cgroup: None })
     }
 }

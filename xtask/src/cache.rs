@@ -7,8 +7,15 @@ use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 /// Everything whose version decides what is in the cache.
-const VERSIONS: &[&str] =
-    &[crate::toolchain::BPF_LINKER, crate::toolchain::LLVM, crate::packages::HAR_VALIDATOR, crate::packages::MITMPROXY];
+const VERSIONS: &[&str] = &[
+    crate::toolchain::BPF_LINKER,
+    crate::toolchain::LLVM,
+    crate::packages::HAR_VALIDATOR,
+    crate::packages::MITMPROXY,
+    crate::peers::PYTHON,
+    crate::peers::NODE,
+    crate::peers::PYTHON_SOCKS,
+];
 
 /// `$XDG_CACHE_HOME/nodetap/<hash of versions>`, else under `~/.cache`. Need not exist yet.
 pub(crate) fn folder() -> Result<PathBuf> {

@@ -6,8 +6,10 @@ mod bench;
 mod cache;
 mod demo;
 mod ebpf;
+mod fuzz;
 mod nightly;
 mod packages;
+mod peers;
 mod process;
 mod setup;
 mod started;
@@ -54,6 +56,14 @@ enum Command {
     /// What the demo captures; it runs inside `nodetap run`
     #[command(hide = true)]
     Scene,
+    /// Feed every parser of strangers' bytes with what libFuzzer thinks of
+    Fuzz {
+        /// For each target
+        #[arg(long, value_name = "N", default_value_t = 10)]
+        seconds: u32,
+        /// Only targets whose name contains this
+        filter: Option<String>,
+    },
     /// Measure nodetap beside its peers: one run, interleaved, medians and ratios
     Bench(bench::Options),
     /// What takes longer: the kernel tier over and over
@@ -67,6 +77,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if let Some(failed) = fuzz::compile() {
+        return failed;
+    }
     let outcome = match Cli::parse().command {
         Command::Setup { job } => setup::run(job),
         Command::Ebpf { log: true, .. } => ebpf::with_log(),
@@ -74,6 +87,7 @@ fn main() -> ExitCode {
         Command::Test { filter } => test::run(filter.as_deref()),
         Command::Demo => demo::run(),
         Command::Scene => demo::play(),
+        Command::Fuzz { seconds, filter } => fuzz::run(seconds, filter.as_deref()),
         Command::Bench(options) => bench::run(&options),
         Command::Soak { rounds, filter } => test::soak(rounds, filter.as_deref()),
     };

@@ -25,18 +25,31 @@ const fn program(name: &'static str, package: &'static str) -> Program {
 }
 
 pub(crate) const CURL: Program = program("curl", "curl");
+pub(crate) const DANTED: Program = program("danted", "dante-server");
 pub(crate) const GCC: Program = program("gcc", "gcc libc6-dev");
+pub(crate) const GIT: Program = program("git", "git");
 pub(crate) const GO: Program = program("go", "golang-go");
+pub(crate) const GXX: Program = program("g++", "g++");
+pub(crate) const H2LOAD: Program = program("h2load", "nghttp2-client");
 pub(crate) const IP: Program = program("ip", "iproute2");
 pub(crate) const JAVAC: Program = program("javac", "default-jdk-headless");
+pub(crate) const MICROSOCKS: Program = program("microsocks", "microsocks");
 /// The BSD netcat by its own name: `nc` may be another one, without `-N`.
 pub(crate) const NETCAT: Program = program("nc.openbsd", "netcat-openbsd");
+pub(crate) const NGHTTPD: Program = program("nghttpd", "nghttp2-server");
+pub(crate) const NGHTTPX: Program = program("nghttpx", "nghttp2-proxy");
 pub(crate) const NGINX: Program = program("nginx", "nginx-light");
+/// h2load comes with it.
+pub(crate) const NGHTTP: Program = program("nghttp", "nghttp2-client");
 pub(crate) const NODE: Program = program("node", "nodejs");
 pub(crate) const NPM: Program = program("npm", "npm");
+pub(crate) const OPENSSL: Program = program("openssl", "openssl");
 /// The distribution's own: another one may stand in a folder that other users cannot read.
 pub(crate) const PYTHON: Program = program("/usr/bin/python3", "python3");
 pub(crate) const SCRIPT: Program = program("script", "bsdutils");
+/// It needs hexdump, which Debian's package of it does not ask for.
+pub(crate) const TESTSSL: Program = program("testssl", "testssl.sh bsdextrautils");
+pub(crate) const WGET: Program = program("wget", "wget");
 pub(crate) const WRK: Program = program("wrk", "wrk");
 
 /// Installs the packages of those `programs` that are not on this machine, after saying so.
@@ -64,8 +77,9 @@ pub(crate) fn apt_install(packages: &[&str], why: &str) -> Result<()> {
     let apt = || {
         let mut command = Command::new("apt-get");
         command.env("DEBIAN_FRONTEND", "noninteractive").arg("-qq");
-        // Services of what is installed must not start: tests run their own, on their own ports.
-        command.env("RUNLEVEL", "1");
+        // Services of what is installed must not start: tests run their own, on their own ports. The one is for init
+        // scripts (invoke-rc.d), the other for systemd (systemctl).
+        command.env("RUNLEVEL", "1").env("SYSTEMD_OFFLINE", "1");
         command
     };
     // A list that one of several sources cannot give is no reason to stop: the install below says what is missing.
@@ -88,21 +102,24 @@ pub(crate) fn har_validator() -> Result<PathBuf> {
 
 /// The `mitmdump` of a Python environment of our own.
 pub(crate) fn mitmdump() -> Result<PathBuf> {
-    // The environment's scripts name their own path: built in place, it carries a mark when it is whole.
     let place = cache::folder()?.join("mitmproxy");
-    let mark = place.join("whole");
-    if !mark.exists() {
-        if process::output(Command::new(PYTHON.name).args(["-c", "import ensurepip"])).is_err() {
-            apt_install(&["python3-venv"], "this Python cannot make environments")?;
-        }
-        eprintln!("set-up: pip install {MITMPROXY} in {}", place.display());
-        build_environment(&place)?;
-        std::fs::write(&mark, MITMPROXY).context("cannot mark the environment as whole")?;
-    }
+    environment(&place, MITMPROXY)?;
     Ok(place.join("bin/mitmdump"))
 }
 
-fn build_environment(place: &Path) -> Result<()> {
+/// A Python environment at `place` with these packages, from PyPI.
+pub(crate) fn environment(place: &Path, wanted: &str) -> Result<()> {
+    // The environment's scripts name their own path: built in place, it carries a mark when it is whole.
+    let mark = place.join("whole");
+    if mark.exists() {
+        return Ok(());
+    }
+    if process::output(Command::new(PYTHON.name).args(["-c", "import ensurepip"])).is_err() {
+        apt_install(&["python3-venv"], "this Python cannot make environments")?;
+    }
+    eprintln!("set-up: pip install {wanted} in {}", place.display());
     process::output(Command::new(PYTHON.name).args(["-m", "venv", "--clear"]).arg(place))?;
-    process::output(Command::new(place.join("bin/pip")).args(["install", "--quiet", MITMPROXY])).map(drop)
+    let mut pip = Command::new(place.join("bin/pip"));
+    process::output(pip.args(["install", "--quiet"]).args(wanted.split_whitespace()))?;
+    std::fs::write(&mark, wanted).context("cannot mark the environment as whole")
 }

@@ -4,8 +4,11 @@
 use anyhow::Result;
 use clap::ValueEnum;
 
-use crate::packages::{self, CURL, GCC, GO, IP, JAVAC, NETCAT, NGINX, NODE, NPM, PYTHON, Program, SCRIPT, WRK};
-use crate::toolchain;
+use crate::packages::{
+    self, CURL, DANTED, GCC, GIT, GO, H2LOAD, IP, JAVAC, MICROSOCKS, NETCAT, NGHTTP, NGHTTPD, NGHTTPX, NGINX, NODE,
+    NPM, OPENSSL, PYTHON, Program, SCRIPT, TESTSSL, WGET, WRK,
+};
+use crate::{peers, toolchain};
 
 /// What the tools are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -22,9 +25,10 @@ pub(crate) enum Job {
     All,
 }
 
-const FOR_TESTS: &[Program] = &[CURL, GCC, GO, IP, JAVAC, NETCAT, NODE, PYTHON, SCRIPT];
+const FOR_TESTS: &[Program] =
+    &[CURL, GCC, GIT, GO, IP, JAVAC, NETCAT, NGHTTP, NODE, NPM, PYTHON, SCRIPT, TESTSSL, WGET];
 const FOR_DEMO: &[Program] = &[CURL, NGINX, NODE, NPM, PYTHON];
-const FOR_BENCH: &[Program] = &[CURL, NGINX, PYTHON, WRK];
+const FOR_BENCH: &[Program] = &[CURL, DANTED, H2LOAD, MICROSOCKS, NGHTTPD, NGHTTPX, NGINX, OPENSSL, PYTHON, WRK];
 
 /// Finds or installs what `job` needs.
 ///
@@ -34,6 +38,7 @@ pub(crate) fn run(job: Job) -> Result<()> {
     let wants = |this: Job| job == this || job == Job::All;
     if wants(Job::Test) {
         packages::ensure(FOR_TESTS)?;
+        peers::ensure()?;
     }
     if wants(Job::Demo) {
         packages::ensure(FOR_DEMO)?;

@@ -30,11 +30,16 @@ impl Started {
         self.child.id()
     }
 
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|ended| ended.is_some())
+    }
+
     /// Asks it to end, and waits.
     pub(crate) fn stop(&mut self) -> Result<()> {
         if self.child.try_wait()?.is_none() {
             process::output(Command::new("kill").args(["-TERM", &self.pid().to_string()]))?;
-            until("a program's end", || self.child.try_wait().is_ok_and(|ended| ended.is_some()))?;
+            until("a program's end", || self.has_ended())?;
         }
         Ok(())
     }

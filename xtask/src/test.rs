@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::setup::Job;
 use crate::tiers::{self, Tier};
-use crate::{ebpf, process, setup, workspace};
+use crate::{ebpf, fuzz, process, setup, workspace};
 
 /// All packages but the kernel programs, which are built for another machine; and the tiers, which a plain `cargo test`
 /// leaves out.
@@ -20,8 +20,11 @@ const EVERYTHING: &[&str] = &[
     "nodetap-ebpf",
     "--all-targets",
     "--features",
-    "nodetap-tests/netns,nodetap-tests/kernel",
+    "nodetap-tests/netns,nodetap-tests/kernel,xtask/tls-clients",
 ];
+
+/// For each fuzz target.
+const FUZZ_SECONDS: u32 = 10;
 
 /// What the test binaries counted.
 #[derive(Debug, Default, Clone, Copy)]
@@ -72,6 +75,10 @@ pub(crate) fn run(filter: Option<&str>) -> Result<()> {
     }
     for tier in tiers::ALL {
         count.add(run_tier(tier, &built, filter)?);
+    }
+    if filter.is_none() && count.failed == 0 {
+        step("fuzz");
+        fuzz::run(FUZZ_SECONDS, None)?;
     }
     println!("{} passed, {} failed", count.passed, count.failed);
     if count.failed > 0 {

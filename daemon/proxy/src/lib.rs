@@ -3,11 +3,12 @@
 //! a [`sink::Sink`].
 //!
 //! Reading order: [`steering`] and [`sink`] are its two seams, [`engine`] accepts and deals connections out to worker
-//! threads, [`dial`] makes the upstream connection, [`tunnel`] pumps, [`tap`] watches.
+//! threads, [`dial`] makes the upstream connection, [`tunnel`] pumps, [`tap`] watches, [`tls`] is opened.
 
 pub mod dial;
 pub mod engine;
 pub mod sink;
 pub mod steering;
 pub mod tap;
+pub mod tls;
 pub mod tunnel;

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use nodetap_core::exchange::{Connection, Direction, UnixMicros, Via};
 use nodetap_core::ulid::Ulid;
 
+use crate::tls;
+
 /// A connection that one of our listeners accepted; nothing was read from it yet.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival {
@@ -31,6 +33,8 @@ pub struct Destination {
     pub source: Option<IpAddr>,
     /// For the steering's own use.
     pub tag: u64,
+    /// What is done with TLS on it.
+    pub tls: tls::Policy,
 }
 
 /// Why a connection has no destination; it is reset and counted under this word.
@@ -86,6 +90,12 @@ impl Steering for Reverse {
             server: upstream,
             accepted: arrival.at,
         };
-        Ok(Destination { connection: Arc::new(connection), dial: upstream, source: None, tag: 0 })
+        Ok(Destination {
+            connection: Arc::new(connection),
+            dial: upstream,
+            source: None,
+            tag: 0,
+            tls: tls::Policy::Untouched,
+        })
     }
 }

@@ -6,6 +6,7 @@
 //! one buffer and write from it at once, and only what the receiver did not take is kept (at most one window, 256 KiB,
 //! a direction). An idle connection therefore holds none.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -16,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::tap::{End, Side};
+use crate::tls::Buffers;
 
 /// The first read of a direction asks for this much; small messages stay in the processor's nearest cache.
 const FIRST_WINDOW: usize = 16 * 1024;
@@ -45,17 +47,25 @@ pub enum Close {
 
 /// A worker's one read buffer, shared by its connections. Borrowed for the length of one `poll`, in which nothing waits.
 #[derive(Debug)]
-pub struct Scratch(std::cell::RefCell<Vec<u8>>);
+pub struct Scratch {
+    plain: RefCell<Vec<u8>>,
+    /// Made when the first connection of the worker is opened.
+    tls: RefCell<Option<Buffers>>,
+}
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self(std::cell::RefCell::new(vec![0; LAST_WINDOW]))
+        Self { plain: RefCell::new(vec![0; LAST_WINDOW]), tls: RefCell::default() }
     }
 }
 
 impl Scratch {
-    fn with<T>(&self, f: impl FnOnce(&mut [u8]) -> T) -> T {
-        f(&mut self.0.borrow_mut())
+    pub(crate) fn with<T>(&self, f: impl FnOnce(&mut [u8]) -> T) -> T {
+        f(&mut self.plain.borrow_mut())
+    }
+
+    pub(crate) fn with_tls<T>(&self, f: impl FnOnce(&mut Buffers) -> T) -> T {
+        f(self.tls.borrow_mut().get_or_insert_default())
     }
 }
 

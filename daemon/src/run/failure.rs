@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::{cgroup, child, probes};
+use crate::{cgroup, child, probes, trust};
 
 /// EX_NOPERM of sysexits(3): this machine or this user lacks something.
 const LACKING: u8 = 77;
@@ -34,6 +34,8 @@ pub enum Failure {
         #[from]
         source: probes::Error,
     },
+    #[error(transparent)]
+    Trust(#[from] trust::options::Error),
     #[error("cannot listen on {address}: {source}; choose another port, or find who has it: `ss -ltnp`")]
     Listen { address: std::net::SocketAddr, source: io::Error },
     #[error("cannot write to {path}: {source}; name another place")]
@@ -52,7 +54,7 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Cgroup { .. } | Self::Probes { .. } => LACKING,
-            Self::Usage(_) | Self::Identity(_) => USAGE,
+            Self::Usage(_) | Self::Identity(_) | Self::Trust(_) => USAGE,
             Self::Listen { .. } | Self::Output { .. } | Self::Internal { .. } => FAILED,
         }
     }

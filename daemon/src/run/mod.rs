@@ -11,9 +11,11 @@ mod processes;
 mod proxy;
 mod recording;
 mod steer;
+mod trusted;
 mod upkeep;
 
 use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -24,6 +26,7 @@ use std::time::Duration;
 
 use nodetap_core::ulid::{Ulid, UlidSource};
 use nodetap_proxy::engine::{Engine, Settings};
+use nodetap_proxy::tls::Policy;
 use rustix::event::{EventfdFlags, eventfd};
 
 pub use failure::Failure;
@@ -36,6 +39,7 @@ use self::options::Run;
 use self::processes::Processes;
 use self::recording::{Recording, RecordingSink};
 use self::steer::KernelSteering;
+use self::trusted::Trusted;
 use self::upkeep::Upkeep;
 use crate::cgroup::Cgroup;
 use crate::child::{self, Identity};
@@ -66,12 +70,15 @@ pub fn run(options: &Run) -> Result<u8, Failure> {
     let files = listen::raise_file_limit();
     let id = new_id();
     let cgroup = Arc::new(Cgroup::make(id)?);
-    let capture = Capture::prepare(options, ignored, &cgroup, id, identity.as_ref())?;
+    let trusted = Trusted::prepare(&options.tls, cgroup.path(), identity.as_ref(), id)?;
+    let policy = trusted.as_ref().map_or(Policy::Untouched, |trusted| Policy::Open(Arc::clone(&trusted.outbound)));
+    let capture = Capture::prepare(options, ignored, &cgroup, id, identity.as_ref(), policy)?;
     if let Some(signal) = signals.early() {
         capture.end(&cgroup, &Hurry::default());
         return Ok(child::signal_exit_code(signal));
     }
-    let started = start(options, &cgroup, identity.as_ref(), files);
+    let environment = trusted.as_ref().map_or(&[][..], |trusted| &trusted.environment);
+    let started = start(options, &cgroup, identity.as_ref(), files, environment);
     let ended = started.and_then(|mut child| {
         let hurry = signals.to(child.id()).map_err(Failure::internal("forward signals"))?;
         let status = child.wait().map_err(Failure::internal("wait for the command"))?;
@@ -80,6 +87,8 @@ pub fn run(options: &Run) -> Result<u8, Failure> {
     });
     let hurry = ended.as_ref().map(|(_, hurry)| hurry.clone()).unwrap_or_default();
     capture.end(&cgroup, &hurry);
+    // What the command was given to trust goes last.
+    drop(trusted);
     ended.map(|(code, _)| code)
 }
 
@@ -88,8 +97,11 @@ fn start(
     cgroup: &Cgroup,
     identity: Option<&Identity>,
     files: Option<(u64, u64)>,
+    environment: &[(&'static str, OsString)],
 ) -> Result<std::process::Child, Failure> {
-    child::start(&options.command, cgroup.path(), identity, files, NESTED)
+    let nested = (NESTED, OsString::from("1"));
+    let environment = environment.iter().chain([&nested]);
+    child::start(&options.command, cgroup.path(), identity, files, environment)
         .map_err(Failure::internal("start the command's first process"))
 }
 
@@ -111,6 +123,7 @@ impl Capture {
         cgroup: &Arc<Cgroup>,
         id: Ulid,
         identity: Option<&Identity>,
+        tls: Policy,
     ) -> Result<Self, Failure> {
         let target = target_name(options);
         let listeners = Listeners::open().map_err(Failure::internal("listen on loopback"))?;
@@ -134,7 +147,7 @@ impl Capture {
         let (recording, sink) = Recording::start(&options.recording, &target, id, identity)?;
         let processes = Arc::new(Processes::default());
         let roles = listeners.roles();
-        let steering = KernelSteering::new(Arc::clone(&maps), roles, target.clone(), Arc::clone(&processes));
+        let steering = KernelSteering::new(Arc::clone(&maps), roles, target.clone(), Arc::clone(&processes), tls);
         let settings = Settings {
             workers: workers(options.recording.workers),
             limits: recording::limits(&options.recording),

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use clap::Args;
 use nodetap_core::size;
 
+use crate::trust;
+
 /// How recording goes, whoever captures.
 #[derive(Debug, Clone, Args)]
 pub struct Recording {
@@ -41,6 +43,8 @@ pub struct Recording {
 pub struct Run {
     #[command(flatten)]
     pub recording: Recording,
+    #[command(flatten)]
+    pub tls: trust::Options,
     /// Leave connections that arrive at the command alone
     #[arg(long)]
     pub no_inbound: bool,

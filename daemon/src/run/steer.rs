@@ -12,6 +12,7 @@ use nodetap_core::exchange::{Connection, Direction, Process, Via};
 use nodetap_core::ulid::Ulid;
 use nodetap_proxy::dial::is_loopback;
 use nodetap_proxy::steering::{Arrival, Destination, Steering, Stray};
+use nodetap_proxy::tls::Policy;
 
 use super::processes::Processes;
 use crate::probes::Maps;
@@ -46,6 +47,8 @@ pub(super) struct KernelSteering {
     pub roles: Vec<Role>,
     pub target: String,
     pub processes: Arc<Processes>,
+    /// What is done with the TLS of what the target opens; what it serves is left as it is.
+    pub tls: Policy,
     self_calls: Mutex<HashMap<SocketAddr, SelfCall>>,
     /// Ended dials to the target, oldest first.
     ended: Mutex<VecDeque<(SocketAddr, Instant)>>,
@@ -60,12 +63,19 @@ struct SelfCall {
 }
 
 impl KernelSteering {
-    pub(super) fn new(maps: Arc<Maps>, roles: Vec<Role>, target: String, processes: Arc<Processes>) -> Self {
+    pub(super) fn new(
+        maps: Arc<Maps>,
+        roles: Vec<Role>,
+        target: String,
+        processes: Arc<Processes>,
+        tls: Policy,
+    ) -> Self {
         Self {
             maps,
             roles,
             target,
             processes,
+            tls,
             self_calls: Mutex::default(),
             ended: Mutex::default(),
             next_dial: AtomicU32::new(0),
@@ -98,7 +108,13 @@ impl KernelSteering {
             server: origin.destination,
             accepted: arrival.at,
         };
-        Ok(Destination { connection: Arc::new(connection), dial: origin.destination, source, tag: origin.cookie })
+        Ok(Destination {
+            connection: Arc::new(connection),
+            dial: origin.destination,
+            source,
+            tag: origin.cookie,
+            tls: self.tls.clone(),
+        })
     }
 
     fn inbound(&self, arrival: &Arrival) -> Destination {
@@ -122,7 +138,13 @@ impl KernelSteering {
             // There is only ::1; a host reaches each of its addresses from that very address.
             address @ IpAddr::V6(_) => address,
         };
-        Destination { connection: Arc::new(connection), dial: arrival.local, source: Some(source), tag: 0 }
+        Destination {
+            connection: Arc::new(connection),
+            dial: arrival.local,
+            source: Some(source),
+            tag: 0,
+            tls: Policy::Untouched,
+        }
     }
 
     fn self_calls(&self) -> MutexGuard<'_, HashMap<SocketAddr, SelfCall>> {

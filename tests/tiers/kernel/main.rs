@@ -3,6 +3,7 @@
 
 mod aborts;
 mod choices;
+mod clients;
 mod endings;
 mod inbound;
 mod lifecycle;
@@ -13,5 +14,7 @@ mod protocols;
 mod refusal;
 mod routes;
 mod storage;
+mod streams;
 mod support;
+mod tls;
 mod urgent;

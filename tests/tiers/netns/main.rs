@@ -1,6 +1,8 @@
 //! What needs network namespaces and nothing else.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests panics like the tests themselves")]
 
+mod python_socks;
+
 use nodetap_tests::machine;
 use nodetap_tests::netns::Namespace;
 use nodetap_tests::peers::{self, Peer};

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 /// What was lost over all rounds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Losses {
+pub(super) struct Losses {
     /// Records, by reason.
-    pub(crate) records: BTreeMap<String, u64>,
+    pub(super) records: BTreeMap<String, u64>,
     /// Lines for the terminal or the `--json` file; their records are kept.
-    pub(crate) lines: u64,
+    pub(super) lines: u64,
 }
 
 impl Losses {

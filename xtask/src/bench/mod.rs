@@ -1,34 +1,43 @@
-//! `cargo xtask bench`: nodetap beside its peers on one machine in one run. The paths take turns in every round, forwards
-//! in one and backwards in the next, so that what else the machine does meets all of them; what is told are medians over
-//! the rounds, ratios of those, and which bars they meet.
+//! `cargo xtask bench`: nodetap beside its peers on one machine in one run. Each contest is one kind of traffic, whose
+//! paths take turns in every round; what is told are medians over the rounds, ratios of those, and which bars they meet.
 
 mod bars;
-mod kind;
-mod lanes;
+mod contest;
+mod durations;
+mod h2;
+mod http;
+mod https;
+mod lane;
 mod losses;
-mod measure;
 mod middle;
-mod paths;
+mod over_and_over;
+mod programs;
+mod proof;
 mod report;
+mod site;
+mod socks;
+mod standings;
 mod wrk;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
+use clap::ValueEnum;
+use serde_json::{Map, Value};
 
 use crate::setup::Job;
 use crate::started::Folder;
-use crate::{demo, packages, process, setup};
+use crate::{process, setup};
 
-use kind::Kind;
-use lanes::Programs;
-use measure::Figures;
-use paths::{Path, Site};
-use report::Row;
+use contest::Contest;
+use programs::Programs;
 
 /// What is asked of a bench.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
+    /// What is measured [default: all of it, in turn]
+    #[arg(value_name = "CONTEST")]
+    contests: Vec<Traffic>,
     /// Two short rounds and a small download: to see that everything works, not to quote
     #[arg(long)]
     quick: bool,
@@ -41,39 +50,118 @@ pub(crate) struct Options {
     /// How often each row is measured [default: 5]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
-    /// Seconds of load for each figure [default: 3]
+    /// Seconds of load for each figure that is measured by time [default: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     seconds: Option<u32>,
+}
+
+/// The kinds of traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Traffic {
+    /// HTTP/1.1, beside nginx and mitmdump
+    Http,
+    /// HTTP/2 without TLS, beside nghttpx
+    H2,
+    /// HTTPS, beside nginx and mitmdump
+    Https,
+    /// SOCKS5, beside microsocks and dante
+    Socks,
 }
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
 struct Extent {
     rounds: u32,
-    /// Seconds of load for each figure.
+    /// Seconds of load for each figure that is measured by time.
     seconds: u32,
+    /// Requests of a load that is measured by their number.
+    requests: u32,
     /// Size of the download.
     mebibytes: u64,
 }
 
+/// What every contest is given.
+#[derive(Debug, Clone, Copy)]
+struct Ground<'a> {
+    /// Where files may be put.
+    folder: &'a Path,
+    programs: &'a Programs,
+    extent: Extent,
+}
+
+impl Ground<'_> {
+    /// Where nodetap records on the lane of that kind.
+    fn records(&self, kind: impl std::fmt::Debug) -> PathBuf {
+        self.folder.join(format!("records-{kind:?}"))
+    }
+}
+
 impl Options {
     fn extent(&self) -> Extent {
-        let (rounds, seconds, mebibytes) = if self.quick { (2, 1, 128) } else { (5, 3, 1024) };
-        Extent { rounds: self.rounds.unwrap_or(rounds), seconds: self.seconds.unwrap_or(seconds), mebibytes }
+        let (rounds, seconds, requests, mebibytes) =
+            if self.quick { (2, 1, 20_000, 128) } else { (5, 3, 200_000, 1024) };
+        Extent { rounds: self.rounds.unwrap_or(rounds), seconds: self.seconds.unwrap_or(seconds), requests, mebibytes }
     }
 
-    fn kinds(&self) -> Result<Vec<Kind>> {
-        let wanted = |kind: &Kind| self.only.is_empty() || self.only.iter().any(|part| kind.name().contains(part));
-        let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(wanted).collect();
-        if kinds.is_empty() {
-            bail!("no row has such a name; there are: {}", Kind::ALL.map(Kind::name).join(" · "));
+    /// The contests that are held, each once, and not those without a wanted row.
+    fn held(&self) -> Result<Vec<Traffic>> {
+        let all = Traffic::value_variants().iter().copied();
+        let asked: Vec<Traffic> =
+            all.filter(|traffic| self.contests.is_empty() || self.contests.contains(traffic)).collect();
+        let wanted = |traffic: Traffic| traffic.rows().into_iter().filter(|(name, _)| self.wants(name));
+        let held: Vec<Traffic> = asked.iter().copied().filter(|traffic| wanted(*traffic).count() > 0).collect();
+        if held.is_empty() {
+            let names: Vec<&str> = asked.iter().flat_map(|traffic| traffic.rows()).map(|(name, _)| name).collect();
+            bail!("no row has such a name; there are: {}", names.join(" · "));
         }
         ensure!(
-            process::is_root() || !kinds.iter().any(|kind| kind.is_run()),
+            process::is_root() || !held.iter().flat_map(|traffic| wanted(*traffic)).any(|(_, needs_root)| needs_root),
             "`nodetap run` needs root here: start the bench as root, or name other rows with --only"
         );
-        Ok(kinds)
+        Ok(held)
     }
+
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|part| name.contains(part))
+    }
+}
+
+impl Traffic {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::H2 => "h2",
+            Self::Https => "https",
+            Self::Socks => "socks",
+        }
+    }
+
+    /// The names of its rows, and whether they need root.
+    fn rows(self) -> Vec<(&'static str, bool)> {
+        match self {
+            Self::Http => contest::rows::<http::Http>(),
+            Self::H2 => contest::rows::<h2::H2>(),
+            Self::Https => contest::rows::<https::Https>(),
+            Self::Socks => contest::rows::<socks::Socks>(),
+        }
+    }
+
+    fn hold(self, options: &Options, programs: &Programs) -> Result<Outcome> {
+        match self {
+            Self::Http => hold::<http::Http>(options, programs),
+            Self::H2 => hold::<h2::H2>(options, programs),
+            Self::Https => hold::<https::Https>(options, programs),
+            Self::Socks => hold::<socks::Socks>(options, programs),
+        }
+    }
+}
+
+/// What a contest came to.
+#[derive(Debug)]
+struct Outcome {
+    json: Value,
+    /// Whether every row was what its name says.
+    checked: Result<()>,
 }
 
 /// Measures and reports.
@@ -81,53 +169,48 @@ impl Options {
 /// # Errors
 /// When a peer cannot be installed or started, a measurement fails, or a row was not what its name says.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let (kinds, extent) = (options.kinds()?, options.extent());
+    let held = options.held()?;
     setup::run(Job::Bench)?;
-    let programs = Programs { nodetap: binary()?, mitmdump: packages::mitmdump()? };
-    let folder = Folder::new("bench")?;
-    let site = Site::start(&folder.0, extent.mebibytes)?;
-    let mut measured = Vec::new();
-    for kind in kinds {
-        measured.push((Path::start(kind, &site, &programs, &folder.0)?, Vec::new()));
+    let programs = Programs::default();
+    let mut json = Map::new();
+    let mut checked = Ok(());
+    for traffic in held {
+        let outcome = traffic.hold(options, &programs)?;
+        json.insert(traffic.name().to_owned(), outcome.json);
+        checked = checked.and(outcome.checked);
     }
-    for round in 1..=extent.rounds {
-        measure_round(&mut measured, round, extent)?;
-        measured.reverse();
-    }
-    measured.sort_by_key(|(path, _)| path.kind);
-    let mut rows = Vec::new();
-    for (path, figures) in &mut measured {
-        rows.push(Row::new(path.kind, figures, path.end()?));
-    }
-    print!("{}", report::table(&rows));
     if let Some(file) = &options.json {
-        std::fs::write(file, format!("{:#}\n", report::json(&rows, extent.rounds, extent.seconds)))?;
+        std::fs::write(file, format!("{:#}\n", Value::from(json)))?;
     }
     // Only now: the other rows are right all the same.
-    let calm: Vec<&str> = rows.iter().filter(|row| row.was_spared()).map(|row| row.kind.name()).collect();
-    ensure!(calm.is_empty(), "nothing was lost, so nothing was in the recorder's way: {}", calm.join(" · "));
-    Ok(())
+    checked
 }
 
-fn measure_round(measured: &mut [(Path, Vec<Figures>)], round: u32, extent: Extent) -> Result<()> {
-    for (path, figures) in measured {
-        eprintln!("round {round} of {}: {}", extent.rounds, path.kind.name());
-        // mitmproxy keeps a whole body in memory: once, at the end, is enough to see how long that takes.
-        let download = path.kind != Kind::Mitmdump || round == extent.rounds;
-        figures.push(measure::figures(path, extent.seconds, download)?);
+fn hold<C: Contest>(options: &Options, programs: &Programs) -> Result<Outcome> {
+    // Ports and files are those of one contest only.
+    let folder = Folder::new("bench")?;
+    let extent = options.extent();
+    let ground = Ground { folder: &folder.0, programs, extent };
+    let standings = contest::hold::<C>(&|name| options.wants(name), ground)?;
+    println!("{}", report::table::<C>(&standings));
+    Ok(Outcome { json: report::json::<C>(&standings, extent), checked: C::check(&standings) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(contests: &[Traffic], only: &[&str]) -> Options {
+        let only = only.iter().copied().map(str::to_owned).collect();
+        Options { contests: contests.to_vec(), quick: false, json: None, only, rounds: None, seconds: None }
     }
-    Ok(())
-}
 
-/// The nodetap to measure: the one that `NODETAP_BIN` names, else this checkout's, built as users get it.
-fn binary() -> Result<PathBuf> {
-    match std::env::var_os("NODETAP_BIN").filter(|file| !file.is_empty()) {
-        Some(file) => {
-            let file = PathBuf::from(file);
-            ensure!(file.is_file(), "NODETAP_BIN names {}, which is no file", file.display());
-            eprintln!("measuring {}", file.display());
-            Ok(file)
-        }
-        None => demo::release_build(),
+    #[test]
+    fn a_contest_without_a_wanted_row_is_not_held() {
+        let held = |contests: &[Traffic], only: &[&str]| options(contests, only).held().ok();
+        assert_eq!(held(&[], &["microsocks"]), Some(vec![Traffic::Socks]));
+        assert_eq!(held(&[], &["mitmdump", "nghttpx"]), Some(vec![Traffic::Http, Traffic::H2, Traffic::Https]));
+        assert_eq!(held(&[Traffic::H2], &["direct"]), Some(vec![Traffic::H2]));
+        assert_eq!(held(&[Traffic::H2], &["mitmdump"]), None);
     }
 }

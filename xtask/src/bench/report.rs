@@ -1,113 +1,32 @@
-//! What was measured, as a table and as JSON: medians over the rounds, ratios, bars, and what was lost.
+//! What a contest has measured, as a table and as JSON: one figure of all rounds, bars, and what was lost.
 
 use std::fmt::Write as _;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::bars::{self, Bar, Limit};
-use super::kind::Kind;
-use super::losses::Losses;
-use super::measure::{Figures, Used};
-use super::wrk::Load;
-
-/// The medians of one path; memory is that of the last round.
-#[derive(Debug, Clone)]
-pub(crate) struct Row {
-    pub(crate) kind: Kind,
-    pub(crate) c1: Option<Load>,
-    pub(crate) c16: Load,
-    download: Option<f64>,
-    used: Option<Used>,
-    /// Over all rounds.
-    requests: f64,
-    losses: Losses,
-    rounds: Vec<Figures>,
-}
-
-impl Row {
-    pub(crate) fn new(kind: Kind, figures: &[Figures], losses: Losses) -> Self {
-        let of = |value: &dyn Fn(&Figures) -> Option<f64>| median(figures.iter().filter_map(value).collect());
-        let load = |which: &dyn Fn(&Figures) -> Option<Load>| {
-            let part = |part: &dyn Fn(Load) -> f64| of(&|figures| which(figures).map(part)).unwrap_or(f64::NAN);
-            Load {
-                requests: part(&|load| load.requests),
-                per_second: part(&|load| load.per_second),
-                p50: part(&|load| load.p50),
-                p99: part(&|load| load.p99),
-            }
-        };
-        let cpu = of(&|figures| figures.used.map(|used| used.cpu));
-        let last = figures.last().and_then(|figures| figures.used);
-        Self {
-            kind,
-            c1: figures.iter().any(|figures| figures.c1.is_some()).then(|| load(&|figures| figures.c1)),
-            c16: load(&|figures| Some(figures.c16)),
-            download: of(&|figures| figures.download),
-            used: last.zip(cpu).map(|(last, cpu)| Used { cpu, ..last }),
-            requests: figures.iter().map(|figures| figures.requests).sum(),
-            losses,
-            rounds: figures.to_vec(),
-        }
-    }
-
-    /// Whether the recorder was to be in trouble and was not: its figures are then those of another row.
-    pub(crate) fn was_spared(&self) -> bool {
-        self.kind.is_disturbed() && !self.losses.any()
-    }
-}
+use super::Extent;
+use super::bars::Bar;
+use super::contest::Contest;
+use super::standings::{Standing, Standings};
 
 /// The table, followed by what was lost, and the bars.
-pub(crate) fn table(rows: &[Row]) -> String {
-    let mut text = String::from("1 KiB keep-alive, one worker everywhere; medians\n");
-    line(
-        &mut text,
-        "",
-        &[
-            "c=1 req/s",
-            "p50 µs",
-            "p99 µs",
-            "c=16",
-            "p50 µs",
-            "p99 µs",
-            "MiB/s",
-            "CPU µs",
-            "RSS MiB",
-            "peak",
-            "÷ nginx",
-            "added ÷",
-        ]
-        .map(str::to_owned),
-    );
-    for row in rows {
-        let shown =
+pub(super) fn table<C: Contest>(standings: &Standings) -> String {
+    let mut text = format!("{}\n", C::TITLE);
+    let headings: Vec<String> = standings.figures.iter().map(|figure| figure.heading.to_owned()).collect();
+    let widths: Vec<usize> = headings.iter().map(|heading| heading.chars().count().max(6)).collect();
+    line(&mut text, "", &headings, &widths);
+    for row in &standings.rows {
+        let cell =
             |value: Option<f64>, digits: usize| value.map_or("-".to_owned(), |value| format!("{value:.digits$}"));
-        line(
-            &mut text,
-            row.kind.name(),
-            &[
-                shown(row.c1.map(|load| load.per_second), 0),
-                shown(row.c1.map(|load| load.p50), 0),
-                shown(row.c1.map(|load| load.p99), 0),
-                shown(Some(row.c16.per_second), 0),
-                shown(Some(row.c16.p50), 0),
-                shown(Some(row.c16.p99), 0),
-                shown(row.download, 0),
-                shown(row.used.map(|used| used.cpu), 1),
-                shown(row.used.map(|used| used.rss), 1),
-                shown(row.used.map(|used| used.peak), 1),
-                shown(bars::throughput(rows, row.kind), 2),
-                shown(bars::added(rows, row.kind), 2),
-            ],
-        );
+        let cells: Vec<String> =
+            standings.figures.iter().map(|figure| cell(standings.value(row.name, figure.key), figure.digits)).collect();
+        line(&mut text, row.name, &cells, &widths);
     }
-    text.push_str(
-        "CPU µs: per request at c=16, of the process in the middle. RSS: after the last round. ÷ nginx: req/s at c=16 to\n\
-         nginx proxy_pass. added ÷: what the path adds to the p50 of the direct one at c=1, to what nginx proxy_pass adds.\n",
-    );
-    for row in rows.iter().filter(|row| row.losses.any()) {
+    let _ = writeln!(text, "{}", C::NOTES);
+    for row in standings.rows.iter().filter(|row| row.losses.any()) {
         lost(&mut text, row);
     }
-    for bar in bars::all(rows) {
+    for bar in C::bars(standings) {
         verdict(&mut text, &bar);
     }
     text
@@ -115,16 +34,16 @@ pub(crate) fn table(rows: &[Row]) -> String {
 
 // Writing to a string does not fail: the results below are dropped.
 
-fn line(text: &mut String, name: &str, cells: &[String; 12]) {
+fn line(text: &mut String, name: &str, cells: &[String], widths: &[usize]) {
     let _ = write!(text, "{name:<36}");
-    for (cell, width) in cells.iter().zip([9, 6, 6, 6, 6, 6, 5, 6, 7, 6, 7, 7]) {
+    for (cell, width) in cells.iter().zip(widths) {
         let _ = write!(text, " {cell:>width$}");
     }
     text.push('\n');
 }
 
-fn lost(text: &mut String, row: &Row) {
-    let _ = write!(text, "lost of {:.0} exchanges, {}:", row.requests, row.kind.name());
+fn lost(text: &mut String, row: &Standing) {
+    let _ = write!(text, "lost of {:.0} exchanges, {}:", row.requests(), row.name);
     for (reason, count) in &row.losses.records {
         let _ = write!(text, " {count} records ({reason})");
     }
@@ -135,102 +54,66 @@ fn lost(text: &mut String, row: &Row) {
 }
 
 fn verdict(text: &mut String, bar: &Bar) {
-    let (sign, limit) = sides(bar.limit);
+    let (sign, limit) = bar.limit.sides();
     let value = bar.value.map_or("-".to_owned(), |value| format!("{value:.2}"));
     let verdict = match bar.met() {
         Some(true) => "met",
         Some(false) => "not met",
         None => "not measured",
     };
-    let _ = writeln!(text, "{:<52} {value:>6}  {sign} {limit:.2}  {verdict}", bar.name);
-}
-
-fn sides(limit: Limit) -> (&'static str, f64) {
-    match limit {
-        Limit::AtLeast(limit) => ("≥", limit),
-        Limit::AtMost(limit) => ("≤", limit),
-    }
+    let _ = writeln!(text, "{:<58} {value:>7}  {sign} {limit:>5.2}  {verdict}", bar.name);
 }
 
 /// The same for programs, with each round's figures.
-pub(crate) fn json(rows: &[Row], rounds: u32, seconds: u32) -> Value {
-    let bars: Vec<Value> = bars::all(rows)
+pub(super) fn json<C: Contest>(standings: &Standings, extent: Extent) -> Value {
+    let bars: Vec<Value> = C::bars(standings)
         .iter()
         .map(|bar| {
-            let (sign, limit) = sides(bar.limit);
+            let (sign, limit) = bar.limit.sides();
             json!({"name": bar.name, "value": bar.value, "sign": sign, "limit": limit, "met": bar.met()})
         })
         .collect();
-    let paths: Vec<Value> = rows.iter().map(|row| path(rows, row)).collect();
-    json!({"rounds": rounds, "seconds": seconds, "workers": 1, "paths": paths, "bars": bars})
+    let rows: Vec<Value> = standings.rows.iter().map(|row| path(standings, row)).collect();
+    json!({"rounds": extent.rounds, "seconds": extent.seconds, "paths": rows, "bars": bars})
 }
 
-fn path(rows: &[Row], row: &Row) -> Value {
-    let rounds: Vec<Value> = row.rounds.iter().map(|one| figures(one.c1, one.c16, one.download, one.used)).collect();
-    let mut path = figures(row.c1, row.c16, row.download, row.used);
-    if let Some(path) = path.as_object_mut() {
-        path.insert("path".to_owned(), row.kind.name().into());
-        path.insert("requests".to_owned(), row.requests.into());
-        path.insert("lost".to_owned(), json!({"records": row.losses.records, "lines": row.losses.lines}));
-        let p99 = row.kind.is_disturbed().then(|| bars::over_undisturbed(rows, row.kind)).flatten();
-        path.insert(
-            "ratio".to_owned(),
-            json!({
-                "throughput_to_nginx_c16": bars::throughput(rows, row.kind),
-                "added_p50_to_nginx_c1": bars::added(rows, row.kind),
-                "p99_to_undisturbed_c16": p99,
-            }),
-        );
-        path.insert("each_round".to_owned(), rounds.into());
-    }
-    path
-}
-
-fn figures(c1: Option<Load>, c16: Load, download: Option<f64>, used: Option<Used>) -> Value {
-    let load = |load: Load| json!({"requests_per_second": load.per_second, "p50_us": load.p50, "p99_us": load.p99});
+fn path(standings: &Standings, row: &Standing) -> Value {
+    let figures: Map<String, Value> = standings
+        .figures
+        .iter()
+        .map(|figure| (figure.key.to_owned(), standings.value(row.name, figure.key).into()))
+        .collect();
     json!({
-        "c1": c1.map(load),
-        "c16": load(c16),
-        "download_mib_per_second": download,
-        "cpu_us_per_request": used.map(|used| used.cpu),
-        "rss_mib": used.map(|used| used.rss),
-        "peak_rss_mib": used.map(|used| used.peak),
+        "path": row.name,
+        "figures": figures,
+        "requests": row.requests(),
+        "lost": {"records": row.losses.records, "lines": row.losses.lines},
+        "each_round": row.each_round,
     })
-}
-
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    let upper = *values.get(middle)?;
-    let lower = if values.len().is_multiple_of(2) { *values.get(middle.checked_sub(1)?)? } else { upper };
-    Some(f64::midpoint(lower, upper))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn row(kind: Kind) -> Row {
-        let load = Load { requests: 1.0, per_second: 1.0, p50: 1.0, p99: 1.0 };
-        let figures = Figures { c1: None, c16: load, requests: 1.0, download: None, used: None };
-        Row::new(kind, &[figures, figures], Losses { lines: 3, ..Losses::default() })
-    }
+    use crate::bench::http::Http;
+    use crate::bench::losses::Losses;
+    use crate::bench::standings::{self, Measured, REQUESTS};
 
     #[test]
     fn what_was_not_measured_is_a_dash_and_null_and_says_so() {
-        let rows = [row(Kind::RunInbound)];
-        let json = json(&rows, 2, 1);
-        assert_eq!(json["paths"][0]["c1"], Value::Null);
-        assert_eq!(json["paths"][0]["ratio"]["throughput_to_nginx_c16"], Value::Null);
+        let round = Measured::from([("c16_per_second", 1.0), (REQUESTS, 1.0)]);
+        let mut standings = standings::of(Http::FIGURES, &[("run inbound, undisturbed", &[round.clone(), round])]);
+        for row in &mut standings.rows {
+            row.losses = Losses { lines: 3, ..Losses::default() };
+        }
+        let json = json::<Http>(&standings, Extent { rounds: 2, seconds: 1, requests: 1, mebibytes: 1 });
+        assert_eq!(json["paths"][0]["figures"]["c16_per_second"], 1.0);
+        assert_eq!(json["paths"][0]["figures"]["c1_per_second"], Value::Null);
+        assert_eq!(json["paths"][0]["figures"]["throughput_to_nginx_c16"], Value::Null);
+        assert_eq!(json["paths"][0]["each_round"][1]["c16_per_second"], 1.0);
         assert_eq!(json["bars"][0]["met"], Value::Null);
-        let text = table(&rows);
+        let text = table::<Http>(&standings);
         assert!(text.contains("not measured"), "{text}");
         assert!(text.contains("lost of 2 exchanges, run inbound, undisturbed: 3 lines"), "{text}");
-    }
-
-    #[test]
-    fn the_median_of_an_even_number_lies_between_its_two_middles() {
-        assert_eq!(median(vec![4.0, 1.0, 3.0, 2.0]), Some(2.5));
-        assert_eq!(median(Vec::new()), None);
     }
 }

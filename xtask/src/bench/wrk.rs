@@ -1,15 +1,20 @@
-//! wrk's command line and what it prints. It knows no path and no process but wrk's.
+//! wrk: its command line and what it prints.
+
+use anyhow::{Context, Result};
+
+use super::durations::microseconds;
+use super::lane::Lane;
 
 /// What one wrk saw.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Load {
+pub(super) struct Load {
     /// How many were answered.
-    pub(crate) requests: f64,
-    pub(crate) per_second: f64,
+    pub(super) requests: f64,
+    pub(super) per_second: f64,
     /// Microseconds.
-    pub(crate) p50: f64,
+    pub(super) p50: f64,
     /// Microseconds.
-    pub(crate) p99: f64,
+    pub(super) p99: f64,
 }
 
 /// wrk's arguments, for one thread.
@@ -17,9 +22,15 @@ pub(super) fn arguments(connections: u32, seconds: u32, url: &str) -> Vec<String
     ["-t1", &format!("-c{connections}"), &format!("-d{seconds}s"), "--latency", url].map(str::to_owned).to_vec()
 }
 
+/// Loads a lane.
+pub(super) fn load(lane: &mut Lane, arguments: &[String]) -> Result<Load> {
+    let text = lane.client("wrk", arguments)?;
+    parse(&text).with_context(|| format!("{}: wrk printed {text:?}", lane.name))
+}
+
 /// Reads what wrk prints with `--latency`; `None` when it is not that, or when there were errors, which would make the
 /// figures those of another path.
-pub(super) fn parse(text: &str) -> Option<Load> {
+fn parse(text: &str) -> Option<Load> {
     let after = |start: &str| text.lines().find_map(|line| line.trim().strip_prefix(start).map(str::trim));
     if text.contains("Socket errors") || text.contains("Non-2xx") {
         return None;
@@ -31,18 +42,6 @@ pub(super) fn parse(text: &str) -> Option<Load> {
         p50: microseconds(after("50%")?)?,
         p99: microseconds(after("99%")?)?,
     })
-}
-
-fn microseconds(text: &str) -> Option<f64> {
-    let unit = text.find(|letter: char| letter.is_ascii_alphabetic())?;
-    let (number, unit) = text.split_at(unit);
-    let factor = match unit {
-        "us" => 1.0,
-        "ms" => 1e3,
-        "s" => 1e6,
-        _ => return None,
-    };
-    Some(number.parse::<f64>().ok()? * factor)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -9,11 +10,13 @@ use nodetap_core::exchange::Outcome;
 use tokio::net::TcpStream;
 
 use super::desk::{Desk, Job};
+use super::opened;
 use super::tapped::{Clock, Tapped, Tick};
 use crate::dial::{self, Dialled};
 use crate::steering::Destination;
 use crate::tap::{End, Side};
-use crate::tunnel::{Close, Pump, Watch};
+use crate::tls::{self, Policy, Reason};
+use crate::tunnel::{Close, Pump, Scratch, Watch};
 
 /// How long an answer that was cut by a reset may take to reach a slow client before the reset follows.
 const RESET_GRACE: Duration = Duration::from_secs(5);
@@ -36,16 +39,7 @@ pub(super) async fn serve(desk: &Desk, Job { stream, destination, accepted }: Jo
     };
     match dialled {
         Ok(upstream) => tunnel(desk, &clock, client, upstream, &destination).await,
-        Err(error) => {
-            // Told before the client is: its next attempt must find the kernel's own answer.
-            if !matches!(error, dial::Error::ClientGone) {
-                steering.failed(&destination);
-            }
-            dial::reset(client);
-            let outcome = refusal(&error);
-            Tapped::new(desk, &clock, &destination, &Tick::default())
-                .with_tap(|tap, now, ids, out| tap.unreached(outcome, sentence(&error), now, ids, out));
-        }
+        Err(error) => unreached(desk, &clock, client, &destination, &error),
     }
 }
 
@@ -53,22 +47,76 @@ pub(super) async fn serve(desk: &Desk, Job { stream, destination, accepted }: Jo
 pub(super) async fn tunnel(
     desk: &Desk,
     clock: &Clock,
-    mut client: TcpStream,
+    client: TcpStream,
     upstream: Dialled,
     destination: &Destination,
 ) {
-    let Dialled { stream: mut server, announced } = upstream;
+    match &destination.tls {
+        Policy::Untouched => pass(desk, clock, client, upstream, destination, None).await,
+        Policy::Open(outbound) => opened::open(desk, clock, client, upstream, destination, outbound).await,
+        Policy::Terminate(inbound) => opened::terminate(desk, clock, client, upstream, destination, inbound).await,
+    }
+}
+
+/// Passes the bytes as they are; `reason` is why, where they were to be opened.
+pub(super) async fn pass(
+    desk: &Desk,
+    clock: &Clock,
+    client: TcpStream,
+    upstream: Dialled,
+    destination: &Destination,
+    reason: Option<Reason>,
+) {
     let tick = Tick::default();
     let mut watch = Tapped::new(desk, clock, destination, &tick);
-    let mut pump = Pump::new();
+    if let Some(reason) = reason {
+        desk.shared.settings.sink.passed_through(reason.word());
+        watch.with_tap(|tap, _, _, _| tap.not_opened(reason));
+    }
+    relay(desk, clock, client, upstream.stream, &mut Pipe::Plain(Pump::new()), &mut watch, &tick).await;
+    watch.finish();
+    give_back(desk, upstream.announced);
+}
+
+/// What lies between the two sockets.
+pub(super) enum Pipe {
+    Plain(Pump),
+    Opened(Box<tls::Pump>),
+}
+
+impl Pipe {
+    async fn run(
+        &mut self,
+        client: &mut TcpStream,
+        server: &mut TcpStream,
+        watch: &mut Tapped<'_>,
+        scratch: &Scratch,
+    ) -> Close {
+        match self {
+            Self::Plain(pump) => pump.run(client, server, watch, scratch).await,
+            Self::Opened(pump) => pump.run(client, server, watch, scratch).await,
+        }
+    }
+}
+
+/// Pumps until both sides have ended, and ends them the way they ended.
+pub(super) async fn relay(
+    desk: &Desk,
+    clock: &Clock,
+    mut client: TcpStream,
+    mut server: TcpStream,
+    pipe: &mut Pipe,
+    watch: &mut Tapped<'_>,
+    tick: &Tick,
+) {
     let mut cut = pin!(desk.cut());
     let mut still_open = pin!(tokio::time::sleep(STILL_OPEN));
     let close = loop {
         tokio::select! {
             biased;
-            close = pump.run(&mut client, &mut server, &mut watch, &desk.scratch) => break Some(close),
+            close = pipe.run(&mut client, &mut server, watch, &desk.scratch) => break Some(close),
             () = &mut cut => break None,
-            // Cancel-safe, as the next one: all state of the pump is in `pump`.
+            // Cancel-safe, as the next one: all state of the pump is in `pipe`.
             () = tick.due(clock) => watch.with_tap(|tap, now, ids, out| tap.tick(now, ids, out)),
             () = &mut still_open => {
                 still_open.as_mut().reset(tokio::time::Instant::now() + STILL_OPEN);
@@ -98,10 +146,25 @@ pub(super) async fn tunnel(
             () = &mut cut => {}
         }
     }
-    watch.finish();
+}
+
+/// The upstream connection is closed.
+pub(super) fn give_back(desk: &Desk, announced: Option<SocketAddr>) {
     if let Some(local) = announced {
         desk.shared.settings.steering.ended(local);
     }
+}
+
+/// There is no upstream connection: ends the client's as the server would have.
+pub(super) fn unreached(desk: &Desk, clock: &Clock, client: TcpStream, destination: &Destination, error: &dial::Error) {
+    // Told before the client is: its next attempt must find the kernel's own answer.
+    if !matches!(error, dial::Error::ClientGone) {
+        desk.shared.settings.steering.failed(destination);
+    }
+    dial::reset(client);
+    let (outcome, detail) = (refusal(error), sentence(error));
+    Tapped::new(desk, clock, destination, &Tick::default())
+        .with_tap(|tap, now, ids, out| tap.unreached(outcome, detail, now, ids, out));
 }
 
 /// How a connection ended that never stood.

@@ -71,6 +71,10 @@ pub(super) struct Tapped<'a> {
     tap: Option<Box<Tap>>,
     /// Empty between calls; kept to keep its allocation.
     events: Vec<Event>,
+    /// Called when the client's first byte passes.
+    first_word: Option<Box<dyn FnOnce() + 'a>>,
+    /// Who ended first.
+    first_end: Option<Side>,
 }
 
 impl<'a> Tapped<'a> {
@@ -81,7 +85,7 @@ impl<'a> Tapped<'a> {
             let open = usize::try_from(desk.shared.open.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
             Box::new(Tap::new(Arc::clone(connection), Some(clock.elapsed()), limits.share(open)))
         });
-        Self { desk, clock, connection, tick, tap, events: Vec::new() }
+        Self { desk, clock, connection, tick, tap, events: Vec::new(), first_word: None, first_end: None }
     }
 
     pub(super) fn with_tap(&mut self, f: impl FnOnce(&mut Tap, UnixMicros, &mut UlidSource, &mut Vec<Event>)) {
@@ -100,6 +104,16 @@ impl<'a> Tapped<'a> {
         }
     }
 
+    /// Has something done when the client's first byte passes.
+    pub(super) fn at_first_word(&mut self, call: impl FnOnce() + 'a) {
+        self.first_word = Some(Box::new(call));
+    }
+
+    /// The client has ended before the server did, and before what was to be done at its first byte.
+    pub(super) fn left_in_silence(&self) -> bool {
+        self.first_word.is_some() && self.first_end == Some(Side::Client)
+    }
+
     pub(super) fn finish(mut self) {
         self.with_tap(|tap, now, ids, out| tap.finish(now, ids, out));
     }
@@ -107,6 +121,11 @@ impl<'a> Tapped<'a> {
 
 impl Watch for Tapped<'_> {
     fn passed(&mut self, from: Side, bytes: &[u8]) {
+        if from == Side::Client
+            && let Some(call) = self.first_word.take()
+        {
+            call();
+        }
         self.with_tap(|tap, now, ids, out| {
             // A body beyond its cap, or an opaque stream: only the number of its bytes is wanted.
             let count = bytes.len() as u64;
@@ -119,6 +138,7 @@ impl Watch for Tapped<'_> {
     }
 
     fn ended(&mut self, from: Side, end: End) {
+        self.first_end.get_or_insert(from);
         self.with_tap(|tap, now, ids, out| tap.ended(from, end, now, ids, out));
     }
 }

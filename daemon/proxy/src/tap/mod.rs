@@ -16,8 +16,10 @@
 //! when it is over before the connection is.
 
 mod http1;
+mod http2;
+mod messages;
 mod sniff;
-mod tls;
+pub(crate) mod tls;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -27,9 +29,12 @@ use nodetap_core::exchange::{
 };
 use nodetap_core::ulid::UlidSource;
 
-use http1::Http1;
+use http1::{Http1, Upgraded};
+use http2::Http2;
 use sniff::{Guess, Sniff};
 use tls::Tls;
+
+use crate::tls::Reason;
 
 /// Who sent the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -101,6 +106,8 @@ pub struct Tap {
     connected: Option<Micros>,
     /// The TLS around the bytes that are shown.
     tls: Option<Arc<TlsFacts>>,
+    /// The TLS that is shown was to be opened.
+    not_opened: Option<Reason>,
     limits: Limits,
     bytes: Bytes,
     first_byte: Option<UnixMicros>,
@@ -113,6 +120,7 @@ pub struct Tap {
 enum Stage {
     Sniffing(Sniff),
     Http1(Box<Http1>),
+    Http2(Box<Http2>),
     Tls(Box<Tls>),
     /// Only counted: what will be said of the connection stands.
     Opaque(Verdict),
@@ -156,6 +164,7 @@ impl Tap {
             connection,
             connected,
             tls: None,
+            not_opened: None,
             limits,
             bytes: Bytes::default(),
             first_byte: None,
@@ -168,6 +177,11 @@ impl Tap {
     /// What is shown is the plaintext of TLS that was opened; to be told before the first byte is shown.
     pub fn opened(&mut self, tls: Arc<TlsFacts>) {
         self.tls = Some(tls);
+    }
+
+    /// The TLS that will be shown was to be opened, and is passed through; to be told before the first byte is shown.
+    pub fn not_opened(&mut self, reason: Reason) {
+        self.not_opened = Some(reason);
     }
 
     /// A tap that sees nothing, and says in its summary why.
@@ -208,6 +222,7 @@ impl Tap {
         match &self.stage {
             Stage::Sniffing(_) => 0,
             Stage::Http1(http1) => http1.skippable(from, self.limits.body),
+            Stage::Http2(http2) => http2.skippable(from, &self.limits),
             Stage::Tls(tls) if tls.wants(from) => 0,
             Stage::Tls(_) | Stage::Opaque(_) | Stage::Finished => u64::MAX,
         }
@@ -239,6 +254,10 @@ impl Tap {
                 let verdict = http1.skip(from, count, &mut cx);
                 stage.settle(verdict);
             }
+            Stage::Http2(http2) => {
+                let verdict = http2.skip(from, count, &mut cx);
+                stage.settle(verdict);
+            }
             Stage::Tls(tls) => tls.give_up(from),
             Stage::Opaque(_) | Stage::Finished => {}
         }
@@ -258,28 +277,40 @@ impl Tap {
                 let verdict = http1.ended(from, end, &mut cx);
                 stage.settle(verdict);
             }
+            Stage::Http2(http2) => http2.ended(from, end),
             Stage::Tls(_) | Stage::Opaque(_) | Stage::Finished => {}
         }
     }
 
     /// When [`Self::tick`] is to be called though no byte passes; `None`: there is nothing that waits for the clock.
     pub fn due(&self) -> Option<UnixMicros> {
-        None
+        match &self.stage {
+            Stage::Http1(http1) => http1.due(),
+            Stage::Http2(http2) => http2.due(),
+            Stage::Sniffing(_) | Stage::Tls(_) | Stage::Opaque(_) | Stage::Finished => None,
+        }
     }
 
     /// Writes what has waited long enough.
-    pub fn tick(&mut self, _now: UnixMicros, _ids: &mut UlidSource, _out: &mut Vec<Event>) {}
+    pub fn tick(&mut self, now: UnixMicros, ids: &mut UlidSource, out: &mut Vec<Event>) {
+        let (mut cx, stage) = self.lend(now, ids, out);
+        match stage {
+            Stage::Http1(http1) => http1.tick(&mut cx),
+            Stage::Http2(http2) => http2.tick(&mut cx),
+            Stage::Sniffing(_) | Stage::Tls(_) | Stage::Opaque(_) | Stage::Finished => {}
+        }
+    }
 
     /// From time to time, for connections that stay open: a summary so far of one that will have a summary at its end.
     pub fn still_open(&mut self, now: UnixMicros, ids: &mut UlidSource, out: &mut Vec<Event>) {
         let (verdict, facts) = match &self.stage {
             Stage::Sniffing(sniff) => (sniff.verdict(), None),
             Stage::Tls(tls) => {
-                let verdict = Verdict { protocol: Protocol::Tls, outcome: Outcome::Passthrough, detail: tls.detail() };
-                (verdict, Some(tls.facts()))
+                let (verdict, facts) = tls.verdict(self.not_opened);
+                (verdict, Some(facts))
             }
             Stage::Opaque(verdict) => (verdict.clone(), None),
-            Stage::Http1(_) | Stage::Finished => return,
+            Stage::Http1(_) | Stage::Http2(_) | Stage::Finished => return,
         };
         let detail = Cow::Owned(format!("{} It is still open.", verdict.detail));
         self.summarise(Verdict { detail, ..verdict }, facts, now, ids, out);
@@ -291,10 +322,12 @@ impl Tap {
         let mut facts = None;
         let verdict = match &mut stage {
             Stage::Http1(http1) => http1.finish(&mut self.lend(now, ids, out).0),
+            Stage::Http2(http2) => http2.finish(&mut self.lend(now, ids, out).0),
             Stage::Sniffing(sniff) => Some(sniff.verdict()),
             Stage::Tls(tls) => {
-                facts = Some(tls.facts());
-                Some(Verdict { protocol: Protocol::Tls, outcome: Outcome::Passthrough, detail: tls.detail() })
+                let (verdict, known) = tls.verdict(self.not_opened);
+                facts = Some(known);
+                Some(verdict)
             }
             Stage::Opaque(verdict) => Some(verdict.clone()),
             Stage::Finished => None,
@@ -317,6 +350,22 @@ impl Tap {
     ) {
         if !matches!(std::mem::replace(&mut self.stage, Stage::Finished), Stage::Finished) {
             self.summarise(Verdict { protocol: Protocol::Tcp, outcome, detail }, None, now, ids, out);
+        }
+    }
+
+    /// Instead of [`Self::finish`] when TLS was to be opened and its handshake came to nothing, so that no plaintext
+    /// passed: `facts` are what is known of it, `detail` is one sentence.
+    pub fn no_handshake(
+        &mut self,
+        facts: TlsFacts,
+        outcome: Outcome,
+        detail: Cow<'static, str>,
+        now: UnixMicros,
+        ids: &mut UlidSource,
+        out: &mut Vec<Event>,
+    ) {
+        if !matches!(std::mem::replace(&mut self.stage, Stage::Finished), Stage::Finished) {
+            self.summarise(Verdict { protocol: Protocol::Tls, outcome, detail }, Some(facts), now, ids, out);
         }
     }
 
@@ -379,6 +428,7 @@ impl Stage {
     fn begin(&mut self, guess: Guess, sniffed: Sniff, cx: &mut Context<'_>) {
         *self = match guess {
             Guess::Http1 => Self::Http1(Box::new(Http1::new())),
+            Guess::Http2 => Self::Http2(Box::new(Http2::new())),
             Guess::Tls => Self::Tls(Box::default()),
             Guess::Other(detail) => Self::Opaque(Verdict::passthrough(Protocol::Tcp, detail)),
             Guess::Undecided => return,
@@ -388,9 +438,13 @@ impl Stage {
         self.observe(Side::Server, &sniffed.server, cx);
         cx.now = now;
         for (from, end) in sniffed.ends {
-            if let Self::Http1(http1) = self {
-                let verdict = http1.ended(from, end, cx);
-                self.settle(verdict);
+            match self {
+                Self::Http1(http1) => {
+                    let verdict = http1.ended(from, end, cx);
+                    self.settle(verdict);
+                }
+                Self::Http2(http2) => http2.ended(from, end),
+                _ => {}
             }
         }
     }
@@ -399,11 +453,32 @@ impl Stage {
         match self {
             Self::Http1(http1) => {
                 let verdict = http1.observe(from, bytes, cx);
+                let upgraded = http1.upgraded();
+                self.settle(verdict);
+                if let Some(upgraded) = upgraded {
+                    self.upgrade(*upgraded, cx);
+                }
+            }
+            Self::Http2(http2) => {
+                let verdict = http2.observe(from, bytes, cx);
                 self.settle(verdict);
             }
             Self::Tls(tls) => tls.observe(from, bytes),
             Self::Sniffing(_) | Self::Opaque(_) | Self::Finished => {}
         }
+    }
+
+    /// The connection goes on in HTTP/2.
+    fn upgrade(&mut self, upgraded: Upgraded, cx: &mut Context<'_>) {
+        let Upgraded { record, is_head, client, since, server, client_fin } = upgraded;
+        *self = Self::Http2(Box::new(Http2::upgraded(record, is_head)));
+        let now = std::mem::replace(&mut cx.now, since);
+        self.observe(Side::Client, &client, cx);
+        cx.now = now;
+        if let (Self::Http2(http2), true) = (&mut *self, client_fin) {
+            http2.ended(Side::Client, End::Fin);
+        }
+        self.observe(Side::Server, &server, cx);
     }
 
     fn settle(&mut self, verdict: Option<Verdict>) {

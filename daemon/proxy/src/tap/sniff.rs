@@ -5,6 +5,7 @@ use nodetap_core::exchange::Protocol;
 use nodetap_core::head::Head;
 
 use super::http1::is_token;
+use super::http2::{PREFACE, begins_with_settings};
 use super::{End, Side, Verdict};
 
 /// The longest beginning that is looked at, in bytes; a longer first line with an unknown method is no HTTP.
@@ -14,7 +15,8 @@ const LONGEST_METHOD: usize = 32;
 /// Ends that are remembered: two directions, each a FIN and then a reset.
 const ENDS: usize = 4;
 
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
+/// As much of HTTP/2's preface as tells it from HTTP/1.
+const HTTP2: usize = b"PRI * HTTP/2.0".len();
 /// Methods that, with a path behind them, are HTTP before the line is whole.
 const METHODS: [&[u8]; 9] = [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"];
 
@@ -23,6 +25,7 @@ const METHODS: [&[u8]; 9] = [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONN
 pub(super) enum Guess {
     Undecided,
     Http1,
+    Http2,
     Tls,
     /// Nothing that is looked into; the sentence says what is known of it.
     Other(&'static str),
@@ -85,35 +88,49 @@ impl Sniff {
 fn guess(client: &[u8], server: &[u8]) -> Guess {
     match client {
         [] if server.is_empty() => Guess::Undecided,
-        [] => Guess::Other("The server spoke first; it was not looked into."),
-        [0x16] => unless_server_spoke(server),
+        _ if client.get(..HTTP2) == PREFACE.get(..HTTP2) => Guess::Http2,
+        // A server of HTTP/2 need not wait for the client (RFC 9113 §3.4).
+        _ if begins_with_settings(server) => {
+            if server.len() <= LONGEST && PREFACE.starts_with(client) {
+                Guess::Undecided
+            } else {
+                too_early(client)
+            }
+        }
+        [] => too_early(client),
+        [0x16] => unless_server_spoke(client, server),
         [0x16, 0x03, ..] => Guess::Tls,
         _ => match guess_text(client) {
-            Guess::Undecided => unless_server_spoke(server),
+            Guess::Undecided => unless_server_spoke(client, server),
             decided => decided,
         },
     }
 }
 
 /// The client's first words are not decisive: the server's may be.
-fn unless_server_spoke(server: &[u8]) -> Guess {
+fn unless_server_spoke(client: &[u8], server: &[u8]) -> Guess {
     const HTTP: &[u8] = b"HTTP/";
     if server.starts_with(HTTP) {
         Guess::Http1
     } else if HTTP.starts_with(server) {
         Guess::Undecided
     } else {
-        Guess::Other("The server answered before it could be told what the client speaks.")
+        too_early(client)
     }
+}
+
+/// The server's first words are none that wait for the client's.
+fn too_early(client: &[u8]) -> Guess {
+    Guess::Other(match client {
+        [] => "The server spoke first; it was not looked into.",
+        _ => "The server answered before it could be told what the client speaks.",
+    })
 }
 
 fn guess_text(client: &[u8]) -> Guess {
     const UNKNOWN: Guess = Guess::Other("It begins like no protocol that is looked into.");
     let blanks = client.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     let text = client.get(blanks..).unwrap_or_default();
-    if text.starts_with(HTTP2_PREFACE) {
-        return Guess::Other("HTTP/2 without TLS; it was not looked into.");
-    }
     let undecided = if client.len() > LONGEST { UNKNOWN } else { Guess::Undecided };
     let Some(space) = text.iter().position(|byte| *byte == b' ') else {
         return if text.len() > LONGEST_METHOD || !(text.is_empty() || is_token(text)) { UNKNOWN } else { undecided };
@@ -165,7 +182,11 @@ mod tests {
 
     #[test]
     fn http2_and_tls_are_told_by_their_first_bytes() {
-        assert!(is_other(guess(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"")));
+        assert_eq!(guess(b"PRI * HTTP/2.0", b""), Guess::Http2);
+        assert_eq!(guess(b"", b"\0\0\0\x04\0\0\0\0\0"), Guess::Undecided);
+        assert_eq!(guess(b"PRI", b"\0\0\0\x04\0\0\0\0\0"), Guess::Undecided);
+        assert!(is_other(guess(b"GET", b"\0\0\0\x04\0\0\0\0\0")));
+        assert!(is_other(guess(b"", b"\0\0\0\x04\x01")));
         assert_eq!(guess(&[0x16], b""), Guess::Undecided);
         assert_eq!(guess(&[0x16, 3], b""), Guess::Tls);
         assert!(is_other(guess(&[0x16, 2], b"")));

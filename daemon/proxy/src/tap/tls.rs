@@ -4,9 +4,10 @@
 
 use std::borrow::Cow;
 
-use nodetap_core::exchange::TlsFacts;
+use nodetap_core::exchange::{Outcome, Protocol, TlsFacts};
 
-use super::Side;
+use super::{Side, Verdict};
+use crate::tls::Reason;
 
 /// The longest hello that is gathered, in bytes; post-quantum key shares and padding stay well below.
 const LONGEST_HELLO: usize = 64 * 1024;
@@ -36,10 +37,10 @@ impl Tls {
         };
         let Some(message) = hello.feed(bytes) else { return };
         // What could be read before something could not is kept.
-        let _ = match from {
-            Side::Client => client_hello(&message, &mut self.facts),
-            Side::Server => server_hello(&message, &mut self.facts),
-        };
+        match from {
+            Side::Client => Offer::of(&message).tell(&mut self.facts),
+            Side::Server => drop(server_hello(&message, &mut self.facts)),
+        }
     }
 
     pub(super) fn wants(&self, from: Side) -> bool {
@@ -61,11 +62,18 @@ impl Tls {
         }
     }
 
-    pub(super) fn facts(&self) -> TlsFacts {
-        self.facts.clone()
+    /// What is said of it, and what is known; with the reason, where it was to be opened.
+    pub(super) fn verdict(&self, not_opened: Option<Reason>) -> (Verdict, TlsFacts) {
+        let passthrough = not_opened.map(|reason| Cow::Borrowed(reason.word()));
+        let detail = match (&self.client.stage, not_opened) {
+            (Stage::Read, Some(reason)) => Cow::Borrowed(reason.sentence()),
+            _ => self.detail(),
+        };
+        let verdict = Verdict { protocol: Protocol::Tls, outcome: Outcome::Passthrough, detail };
+        (verdict, TlsFacts { passthrough, ..self.facts.clone() })
     }
 
-    pub(super) fn detail(&self) -> Cow<'static, str> {
+    fn detail(&self) -> Cow<'static, str> {
         match (self.client.stage, self.server.stage) {
             (_, Stage::Alert(code)) => Cow::Owned(format!("TLS, refused by the server with alert {}.", alert(code))),
             (Stage::Read, _) => Cow::Borrowed("TLS that was not opened."),
@@ -163,34 +171,56 @@ impl Hello {
     }
 }
 
-fn client_hello(message: &[u8], facts: &mut TlsFacts) -> Option<()> {
-    let mut body = Reader(message);
-    (body.number(1)? == usize::from(CLIENT_HELLO)).then_some(())?;
-    body.take(3 + 2 + 32)?; // length, legacy version, random
-    body.vector(1)?; // session
-    body.vector(2)?; // cipher suites
-    body.vector(1)?; // compression
-    let mut extensions = Reader(body.vector(2)?);
-    while let Some((kind, mut data)) = extensions.extension() {
-        match kind {
-            SERVER_NAME => {
-                let mut names = Reader(data.vector(2)?);
-                while let (Some(kind), Some(name)) = (names.number(1), names.vector(2)) {
-                    if kind == 0 {
-                        facts.sni = Some(String::from_utf8_lossy(name).into_owned());
+/// What a client offers in the clear.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Offer {
+    pub(crate) sni: Option<Vec<u8>>,
+    pub(crate) alpn: Vec<Vec<u8>>,
+}
+
+impl Offer {
+    /// Of a ClientHello, type and length included; what could be read before something could not is kept.
+    pub(crate) fn of(message: &[u8]) -> Self {
+        let mut offer = Self::default();
+        let _ = offer.read(message);
+        offer
+    }
+
+    pub(crate) fn tell(&self, facts: &mut TlsFacts) {
+        let text = |name: &Vec<u8>| String::from_utf8_lossy(name).into_owned();
+        facts.sni = self.sni.as_ref().map(text);
+        facts.offered_alpn = self.alpn.iter().map(text).collect();
+    }
+
+    fn read(&mut self, message: &[u8]) -> Option<()> {
+        let mut body = Reader(message);
+        (body.number(1)? == usize::from(CLIENT_HELLO)).then_some(())?;
+        body.take(3 + 2 + 32)?; // length, legacy version, random
+        body.vector(1)?; // session
+        body.vector(2)?; // cipher suites
+        body.vector(1)?; // compression
+        let mut extensions = Reader(body.vector(2)?);
+        while let Some((kind, mut data)) = extensions.extension() {
+            match kind {
+                SERVER_NAME => {
+                    let mut names = Reader(data.vector(2)?);
+                    while let (Some(kind), Some(name)) = (names.number(1), names.vector(2)) {
+                        if kind == 0 {
+                            self.sni = Some(name.to_vec());
+                        }
                     }
                 }
-            }
-            ALPN => {
-                let mut names = Reader(data.vector(2)?);
-                while let Some(name) = names.vector(1) {
-                    facts.offered_alpn.push(String::from_utf8_lossy(name).into_owned());
+                ALPN => {
+                    let mut names = Reader(data.vector(2)?);
+                    while let Some(name) = names.vector(1) {
+                        self.alpn.push(name.to_vec());
+                    }
                 }
+                _ => {}
             }
-            _ => {}
         }
+        Some(())
     }
-    Some(())
 }
 
 fn server_hello(message: &[u8], facts: &mut TlsFacts) -> Option<()> {

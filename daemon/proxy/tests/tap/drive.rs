@@ -65,6 +65,16 @@ impl Player {
         self.tap.still_open(self.now, &mut self.ids, &mut self.events);
     }
 
+    /// Lets time pass, and wakes the tap each time that it wanted to be woken.
+    pub(crate) fn wait(&mut self, micros: u64) {
+        let until = self.now + micros;
+        while let Some(due) = self.tap.due().filter(|due| *due <= until) {
+            self.now = self.now.max(due);
+            self.tap.tick(self.now, &mut self.ids, &mut self.events);
+        }
+        self.now = until;
+    }
+
     pub(crate) fn finish(mut self) -> Vec<Event> {
         self.now += 10;
         self.tap.finish(self.now, &mut self.ids, &mut self.events);

@@ -4,8 +4,10 @@
 mod corpus;
 mod drive;
 mod every_case;
+mod http2;
 mod interleaved;
 mod limits;
+mod messages;
 mod mutations;
 mod records;
 mod tls;

@@ -16,8 +16,9 @@ use std::borrow::Cow;
 
 use nodetap_core::exchange::Outcome;
 
+use super::super::messages::Fault;
 use super::super::{End, Side};
-use super::open::{Fault, Open, Progress};
+use super::open::{Open, Progress};
 
 const ANSWERED_EARLY: (Outcome, &str) =
     (Outcome::Complete, "The response was whole before the request was; the rest of the request never came.");
@@ -52,6 +53,10 @@ impl Ends {
             }
         };
         self.decisive.get_or_insert(decisive);
+    }
+
+    pub(super) fn client_fin(&self) -> bool {
+        self.client_fin
     }
 
     /// The client's FIN came within its request, at the time of the FIN: what is said of the exchange.

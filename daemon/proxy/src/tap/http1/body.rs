@@ -2,12 +2,10 @@
 
 use nodetap_core::exchange::{Body as Kept, Message};
 
+use super::super::messages::keep;
 use super::chunked::Chunked;
 use super::flaw::Flaw;
 use super::framing::Length;
-
-/// The most that is reserved before bytes have come to fill it: a Content-Length may lie.
-const RESERVE_AHEAD: usize = 16 * 1024;
 
 /// How many bytes were taken, and whether the body is whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,10 +57,14 @@ impl Body {
         }
     }
 
-    /// How many of the next bytes need only be counted, since no more is kept.
-    pub(super) fn skippable(&self, so_far: &Kept, cap: usize) -> u64 {
+    /// Whether nothing says how long it is.
+    pub(super) fn is_unsized(&self) -> bool {
+        !matches!(self, Self::Sized(_))
+    }
+
+    /// How many of the next bytes need only be counted, once no more is kept.
+    pub(super) fn skippable(&self) -> u64 {
         match self {
-            _ if so_far.kept.len() < cap => 0,
             Self::Sized(left) => *left,
             Self::Chunked(chunked) => chunked.data_left(),
             Self::UntilClose => u64::MAX,
@@ -84,20 +86,4 @@ impl Body {
             Self::UntilClose => false,
         }
     }
-}
-
-/// Counts `data` and keeps what fits below `cap`. `expected`: this many bytes are to come, if the sender is honest.
-pub(super) fn keep(body: &mut Kept, data: &[u8], cap: usize, expected: Option<u64>) {
-    body.size = body.size.saturating_add(data.len() as u64);
-    let count = cap.saturating_sub(body.kept.len()).min(data.len());
-    let Some(data) = data.get(..count).filter(|data| !data.is_empty()) else { return };
-    if body.kept.capacity() - body.kept.len() < count {
-        let room = cap - body.kept.len();
-        let ahead = match expected {
-            Some(expected) => usize::try_from(expected).unwrap_or(room).min(RESERVE_AHEAD.max(body.kept.len())),
-            None => body.kept.len(),
-        };
-        body.kept.reserve_exact(ahead.max(count).min(room));
-    }
-    body.kept.extend_from_slice(data);
 }

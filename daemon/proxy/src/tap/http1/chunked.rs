@@ -4,7 +4,8 @@
 use nodetap_core::exchange::Message;
 use nodetap_core::head::{Fields, Oddities};
 
-use super::body::{Fed, keep};
+use super::super::messages::keep;
+use super::body::Fed;
 use super::flaw::Flaw;
 
 /// Where in the coding the next byte stands.

@@ -3,6 +3,7 @@
 
 use nodetap_core::head::{Field, Head, Oddities, StartLine};
 
+use super::super::messages::MediaType;
 use super::flaw::Flaw;
 
 /// The methods that change how a response is framed; they are compared by case (RFC 9110 §9.1).
@@ -42,12 +43,14 @@ pub(super) struct RequestFacts {
     pub(super) length: Length,
     /// CONNECT, or it asks for an upgrade: what follows it may be another protocol.
     pub(super) may_switch: bool,
+    pub(super) media: MediaType,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ResponseFacts {
     pub(super) code: u16,
     pub(super) length: Length,
+    pub(super) media: MediaType,
 }
 
 /// What can be said of bytes that begin with a start line.
@@ -70,6 +73,7 @@ pub(super) fn request(bytes: &[u8], max_fields: usize) -> Judged<RequestFacts> {
             http10,
             length: fields.request_length(http10)?,
             may_switch: method == Method::Connect || (fields.upgrade && fields.connection_upgrade),
+            media: fields.media,
         })
     })
 }
@@ -78,8 +82,14 @@ pub(super) fn request(bytes: &[u8], max_fields: usize) -> Judged<RequestFacts> {
 pub(super) fn response(bytes: &[u8], max_fields: usize, method: Method) -> Judged<ResponseFacts> {
     let head = Head::parse(bytes);
     judge(&head, max_fields, status_line(&head.start), |(code, http10), fields| {
-        Ok(ResponseFacts { code, length: fields.response_length(code, http10, method)? })
+        let length = fields.response_length(code, http10, method)?;
+        Ok(ResponseFacts { code, length, media: fields.media })
     })
+}
+
+/// Whether a 101 says that HTTP/2 follows (RFC 7540 §3.2).
+pub(super) fn upgrades_to_http2(head: &[u8]) -> bool {
+    Head::parse(head).fields().any(|field| field.is("upgrade") && field.value == b"h2c")
 }
 
 fn judge<S, T>(
@@ -174,6 +184,7 @@ struct Framing {
     flaw: Option<Flaw>,
     upgrade: bool,
     connection_upgrade: bool,
+    media: MediaType,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,6 +207,10 @@ impl Framing {
                     .value
                     .split(|byte| *byte == b',')
                     .any(|word| word.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
+                disguised(field)
+            }
+            12 if field.is("content-type") => {
+                self.media = MediaType::of(field.value);
                 disguised(field)
             }
             7 if field.is("upgrade") => {
@@ -288,7 +303,7 @@ fn disguised(field: &Field<'_>) -> Option<Flaw> {
 }
 
 /// `1*DIGIT` within 64 bits (RFC 9110 §8.6).
-fn number(text: &[u8]) -> Option<u64> {
+pub(in crate::tap) fn number(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
     }

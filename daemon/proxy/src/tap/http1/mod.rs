@@ -20,6 +20,9 @@
 //! response: what a server answers to an odd request is worth knowing. If the response was at fault, both sides are
 //! over. Then the connection gets a summary of its own when it ends, with all its bytes.
 //!
+//! A connection that becomes a WebSocket by a 101 that both heads agree on is handed to [`super::messages`]; the exchange
+//! is written when it ends.
+//!
 //! Behind a request that may switch protocols (CONNECT, Upgrade), the client's bytes are held unread, up to the limit
 //! of a head, until the response says what they are.
 
@@ -30,22 +33,24 @@ mod flaw;
 mod framing;
 mod head;
 mod open;
+mod passing;
 mod requests;
 mod responses;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
-use nodetap_core::exchange::{Outcome, UnixMicros};
+use nodetap_core::exchange::{Exchange, Outcome, UnixMicros};
 
+use super::messages::{Fault, WebSocket};
 use super::{Context, End, Side, Verdict};
 use blame::Ends;
 use body::Body;
 use flaw::Flaw;
-pub(in crate::tap) use framing::is_token;
 use framing::{Length, RequestFacts, ResponseFacts};
+pub(in crate::tap) use framing::{is_token, number};
 use head::{HeadReader, Read};
-use open::{Fault, Open, Progress};
+use open::{Open, Progress};
 pub(in crate::tap) use open::{add, after};
 
 /// What the next byte of the client is.
@@ -67,8 +72,24 @@ enum Requests {
 #[derive(Debug, Default)]
 struct HeldBytes {
     bytes: Vec<u8>,
+    /// Of them, whether they are here or not.
+    count: u64,
     since: UnixMicros,
     over: bool,
+}
+
+/// The connection goes on in HTTP/2 (RFC 7540 §3.2).
+#[derive(Debug)]
+pub(in crate::tap) struct Upgraded {
+    /// The request that asked for it, which is whole; its final response is the first one of HTTP/2.
+    pub(in crate::tap) record: Box<Exchange>,
+    pub(in crate::tap) is_head: bool,
+    /// What the client sent too early, and since when.
+    pub(in crate::tap) client: Vec<u8>,
+    pub(in crate::tap) since: UnixMicros,
+    /// What the server sent behind its 101.
+    pub(in crate::tap) server: Vec<u8>,
+    pub(in crate::tap) client_fin: bool,
 }
 
 /// The conversation of one connection.
@@ -82,12 +103,15 @@ pub(in crate::tap) struct Http1 {
     /// Of the response at the front, once its head is whole.
     response_body: Option<Body>,
     held: HeldBytes,
+    /// What the exchange at the front, the only one, became.
+    websocket: Option<Box<WebSocket>>,
     /// Empty lines before the next request.
     stray: u64,
     begun: bool,
     ends: Ends,
     /// Why the client's side is not read any more.
     blind: Option<Verdict>,
+    upgraded: Option<Box<Upgraded>>,
 }
 
 impl Http1 {
@@ -99,15 +123,26 @@ impl Http1 {
             response_head: HeadReader::default(),
             response_body: None,
             held: HeldBytes::default(),
+            websocket: None,
             stray: 0,
             begun: false,
             ends: Ends::default(),
             blind: None,
+            upgraded: None,
         }
+    }
+
+    /// After [`Self::observe`]: whether what follows is HTTP/2. This tap is over, then.
+    pub(in crate::tap) fn upgraded(&mut self) -> Option<Box<Upgraded>> {
+        self.upgraded.take()
     }
 
     /// Reads on. A verdict means that the tap is over: all records are out.
     pub(in crate::tap) fn observe(&mut self, from: Side, bytes: &[u8], cx: &mut Context<'_>) -> Option<Verdict> {
+        if self.websocket.is_some() {
+            self.frames(from, bytes, cx);
+            return None;
+        }
         match from {
             Side::Client => {
                 self.client(bytes, cx);
@@ -119,15 +154,16 @@ impl Http1 {
 
     /// How many of the next bytes of that side need only be counted.
     pub(in crate::tap) fn skippable(&self, from: Side, cap: usize) -> u64 {
+        if let Some(websocket) = &self.websocket {
+            return websocket.skippable(from, cap);
+        }
         match (from, &self.requests) {
             (Side::Client, Requests::Blind) => u64::MAX,
             (Side::Client, Requests::Held) if self.held.over => u64::MAX,
-            (Side::Client, Requests::Body(body)) => {
-                self.open.back().map_or(0, |open| body.skippable(open.request_so_far(), cap))
-            }
+            (Side::Client, Requests::Body(body)) => self.open.back().map_or(0, |open| open.skippable(from, body, cap)),
             (Side::Client, _) => 0,
-            (Side::Server, _) => match (&self.response_body, self.open.front().and_then(Open::response_so_far)) {
-                (Some(body), Some(so_far)) => body.skippable(so_far, cap),
+            (Side::Server, _) => match (&self.response_body, self.open.front()) {
+                (Some(body), Some(open)) => open.skippable(from, body, cap),
                 _ => 0,
             },
         }
@@ -135,6 +171,10 @@ impl Http1 {
 
     /// Counts bytes that were not shown.
     pub(in crate::tap) fn skip(&mut self, from: Side, count: u64, cx: &mut Context<'_>) -> Option<Verdict> {
+        if self.websocket.is_some() {
+            self.skip_frames(from, count, cx);
+            return None;
+        }
         if count > self.skippable(from, cx.limits.body) {
             return match from {
                 Side::Client => {
@@ -144,23 +184,20 @@ impl Http1 {
                 Side::Server => Some(self.server_flaw(Flaw::NotShown, cx)),
             };
         }
-        match (from, &mut self.requests, &mut self.response_body) {
+        let whole = match (from, &mut self.requests, &mut self.response_body) {
             (Side::Client, Requests::Body(body), _) => {
-                if let Some(open) = self.open.back_mut() {
-                    open.count(from, count);
-                    if body.skip(count, &mut open.request().body) {
-                        self.request_done(cx);
-                    }
-                }
+                self.open.back_mut().is_some_and(|open| open.skip(from, body, count))
             }
-            (Side::Server, _, Some(body)) => {
-                if let Some(open) = self.open.front_mut() {
-                    open.count(from, count);
-                    if open.response().is_some_and(|response| body.skip(count, &mut response.body)) {
-                        self.response_done(cx);
-                    }
-                }
+            (Side::Server, _, Some(body)) => self.open.front_mut().is_some_and(|open| open.skip(from, body, count)),
+            (Side::Client, Requests::Held, _) => {
+                self.held.count += count;
+                false
             }
+            _ => false,
+        };
+        match from {
+            Side::Client if whole => self.request_done(cx),
+            Side::Server if whole => self.response_done(cx),
             _ => {}
         }
         self.verdict_if_blind()
@@ -169,6 +206,9 @@ impl Http1 {
     /// That side sends no more.
     pub(in crate::tap) fn ended(&mut self, from: Side, end: End, cx: &mut Context<'_>) -> Option<Verdict> {
         self.ends.note(from, end);
+        if self.websocket_ended(from, end) {
+            return None;
+        }
         if (from, end) == (Side::Server, End::Fin) && matches!(self.response_body, Some(Body::UntilClose)) {
             self.response_done(cx);
         }
@@ -181,6 +221,7 @@ impl Http1 {
     /// The connection is over: what is open is written down as it is. A verdict when bytes are left that no exchange
     /// accounts for.
     pub(in crate::tap) fn finish(&mut self, cx: &mut Context<'_>) -> Option<Verdict> {
+        self.finish_websocket(cx);
         self.settle_cut_heads(cx);
         while let Some(open) = self.open.pop_front() {
             let fault = self.ends.blame(&open);

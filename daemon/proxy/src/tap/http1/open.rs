@@ -4,10 +4,11 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use nodetap_core::exchange::{
-    Body, Bytes, Connection, Direction, Exchange, Message, Micros, Outcome, Protocol, Timing, UnixMicros,
+    Bytes, Connection, Direction, Exchange, Message, Micros, Outcome, Protocol, Timing, UnixMicros,
 };
 use nodetap_core::head::Head;
 
+use super::super::messages::{Bodies, Fault};
 use super::super::{Context, Side};
 use super::framing::{Method, RequestFacts};
 
@@ -22,23 +23,17 @@ pub(super) enum Progress {
     Done,
 }
 
-/// Why an exchange is not complete.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fault {
-    pub(super) outcome: Outcome,
-    pub(super) detail: Cow<'static, str>,
-}
-
 /// A record in the making.
 #[derive(Debug)]
 pub(super) struct Open {
-    record: Box<Exchange>,
+    pub(super) record: Box<Exchange>,
     method: Option<Method>,
     pub(super) may_switch: bool,
     /// Nothing more is read of the request: it is whole, or at fault.
     pub(super) request_over: bool,
     pub(super) response: Progress,
     pub(super) fault: Option<Fault>,
+    pub(super) bodies: Bodies,
 }
 
 impl Open {
@@ -64,7 +59,15 @@ impl Open {
             redacted: Vec::new(),
             dropped: Vec::new(),
         });
-        Self { record, method: None, may_switch: false, request_over: false, response: Progress::NotBegun, fault: None }
+        Self {
+            record,
+            method: None,
+            may_switch: false,
+            request_over: false,
+            response: Progress::NotBegun,
+            fault: None,
+            bodies: Bodies::default(),
+        }
     }
 
     pub(super) fn count(&mut self, from: Side, bytes: u64) {
@@ -75,22 +78,6 @@ impl Open {
     pub(super) fn request_held(&self) -> usize {
         let request = &self.record.request;
         request.head.capacity() + request.body.kept.capacity() + request.trailers.capacity()
-    }
-
-    pub(super) fn request_so_far(&self) -> &Body {
-        &self.record.request.body
-    }
-
-    pub(super) fn response_so_far(&self) -> Option<&Body> {
-        self.record.response.as_ref().map(|response| &response.body)
-    }
-
-    pub(super) fn request(&mut self) -> &mut Message {
-        &mut self.record.request
-    }
-
-    pub(super) fn response(&mut self) -> Option<&mut Message> {
-        self.record.response.as_mut()
     }
 
     pub(super) fn set_request_head(&mut self, head: Vec<u8>, facts: RequestFacts) {
@@ -150,9 +137,16 @@ impl Open {
         }
     }
 
+    /// It goes on in another protocol: the record, and whether its method is HEAD.
+    pub(super) fn into_record(mut self, cx: &mut Context<'_>) -> (Box<Exchange>, bool) {
+        self.bodies.finish(None, &mut self.record, cx);
+        (self.record, self.method == Some(Method::Head))
+    }
+
     /// Nothing more comes of it: the record is written.
     pub(super) fn finish(mut self, fault: Option<Fault>, cx: &mut Context<'_>) {
         self.record.timing.end = Some(after(self.record.time, cx.now));
+        let fault = self.bodies.finish(fault, &mut self.record, cx);
         if let Some(fault) = fault {
             self.record.outcome = fault.outcome;
             self.record.detail = Some(fault.detail);

@@ -1,8 +1,7 @@
 //! The client's side of a conversation: bytes become requests in the queue.
 
 use super::{
-    Body, Context, Flaw, HeldBytes, Http1, Open, Progress, Read, RequestFacts, Requests, Side, Verdict, framing,
-    sentence,
+    Body, Context, Flaw, Http1, Open, Progress, Read, RequestFacts, Requests, Side, Verdict, framing, sentence,
 };
 
 impl Http1 {
@@ -83,7 +82,12 @@ impl Http1 {
             open.set_request_head(head, facts);
         }
         match Body::new(facts.length) {
-            Some(body) => self.requests = Requests::Body(body),
+            Some(body) => {
+                if let Some(open) = self.open.back_mut() {
+                    open.begin_body(Side::Client, facts.media, &body, cx);
+                }
+                self.requests = Requests::Body(body);
+            }
             None => self.request_done(cx),
         }
     }
@@ -92,16 +96,14 @@ impl Http1 {
         let (Requests::Body(body), Some(open)) = (&mut self.requests, self.open.back_mut()) else {
             return bytes.len();
         };
-        match body.feed(bytes, open.request(), cx.limits.body, cx.limits.head) {
+        match open.feed(Side::Client, body, bytes, cx) {
             Ok(fed) => {
-                open.count(Side::Client, fed.used as u64);
                 if fed.done {
                     self.request_done(cx);
                 }
                 fed.used
             }
             Err((flaw, used)) => {
-                open.count(Side::Client, used as u64);
                 self.client_flaw(flaw, cx);
                 used
             }
@@ -118,6 +120,7 @@ impl Http1 {
         self.requests = Requests::Between { cr: false };
         if let Some(open) = self.open.back_mut() {
             open.end_request(cx.now);
+            open.body_whole(Side::Client, cx);
             if open.may_switch && open.response < Progress::Body {
                 self.requests = Requests::Held;
             }
@@ -129,8 +132,9 @@ impl Http1 {
         if self.held.bytes.is_empty() {
             self.held.since = cx.now;
         }
+        self.held.count += bytes.len() as u64;
         if self.held.over || self.held.bytes.len() + bytes.len() > cx.limits.head {
-            self.held = HeldBytes { over: true, ..HeldBytes::default() };
+            (self.held.over, self.held.bytes) = (true, Vec::new());
         } else {
             self.held.bytes.extend_from_slice(bytes);
         }

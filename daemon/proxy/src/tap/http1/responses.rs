@@ -5,12 +5,17 @@ use std::borrow::Cow;
 use nodetap_core::exchange::{Outcome, Protocol};
 
 use super::{
-    Body, Context, Fault, Flaw, Http1, Length, Open, Progress, Read, ResponseFacts, Side, Verdict, framing, sentence,
+    Body, Context, Fault, Flaw, Http1, Length, Open, Progress, Read, Requests, ResponseFacts, Side, Upgraded, Verdict,
+    framing, sentence,
 };
 
 impl Http1 {
     pub(super) fn server(&mut self, mut bytes: &[u8], cx: &mut Context<'_>) -> Option<Verdict> {
         while !bytes.is_empty() {
+            if self.websocket.is_some() {
+                self.frames(Side::Server, bytes, cx);
+                return None;
+            }
             if self.open.front().is_none_or(|open| open.response == Progress::Done) {
                 return Some(self.server_flaw(Flaw::Unasked, cx));
             }
@@ -21,6 +26,10 @@ impl Http1 {
             match step {
                 Ok(used) => bytes = bytes.get(used..).unwrap_or_default(),
                 Err(verdict) => return Some(verdict),
+            }
+            if let Some(upgraded) = &mut self.upgraded {
+                upgraded.server.extend_from_slice(bytes);
+                return None;
             }
         }
         None
@@ -56,11 +65,18 @@ impl Http1 {
             open.add_interim(&head, cx.limits.head);
             return None;
         }
+        if facts.code == 101 && framing::upgrades_to_http2(&head) && self.upgrade(&head, cx) {
+            return None;
+        }
+        let open = self.open.front_mut()?;
         open.set_response_head(head);
         if facts.length == Length::Switch {
-            return Some(self.switch(facts.code, cx));
+            return self.switch(facts.code, cx);
         }
         self.response_body = Body::new(facts.length);
+        if let Some(body) = &self.response_body {
+            open.begin_body(Side::Server, facts.media, body, cx);
+        }
         if self.response_body.is_none() {
             self.response_done(cx);
         }
@@ -68,40 +84,58 @@ impl Http1 {
         None
     }
 
+    /// The connection speaks HTTP/2 from here on, if that was asked for and what came behind the request is known.
+    fn upgrade(&mut self, head: &[u8], cx: &mut Context<'_>) -> bool {
+        let asked = matches!(self.requests, Requests::Held) && !self.held.over;
+        let Some(mut open) = self.open.pop_front_if(|open| asked && open.may_switch && open.request_over) else {
+            return false;
+        };
+        open.add_interim(head, cx.limits.head);
+        let (record, is_head) = open.into_record(cx);
+        let held = std::mem::take(&mut self.held);
+        self.upgraded = Some(Box::new(Upgraded {
+            record,
+            is_head,
+            client: held.bytes,
+            since: held.since,
+            server: Vec::new(),
+            client_fin: self.ends.client_fin(),
+        }));
+        true
+    }
+
     /// The connection speaks something else from here on.
-    fn switch(&mut self, code: u16, cx: &mut Context<'_>) -> Verdict {
+    fn switch(&mut self, code: u16, cx: &mut Context<'_>) -> Option<Verdict> {
         if self.open.front().is_some_and(|open| !open.request_over) {
-            return self.server_flaw(Flaw::EarlySwitch, cx);
+            return Some(self.server_flaw(Flaw::EarlySwitch, cx));
+        }
+        if code == 101 && self.blind.is_none() && self.become_websocket(cx) {
+            return None;
         }
         self.response_done(cx);
         self.abandon(cx);
-        self.blind.take().unwrap_or(Verdict {
+        self.blind.take().or(Some(Verdict {
             protocol: Protocol::Tcp,
             outcome: Outcome::Passthrough,
             detail: Cow::Borrowed(match code {
                 101 => "The connection switched protocols (101); what followed was not looked into.",
                 _ => "The connection became a tunnel (CONNECT); what went through was not looked into.",
             }),
-        })
+        }))
     }
 
     fn response_body(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<usize, Verdict> {
         let (Some(body), Some(open)) = (&mut self.response_body, self.open.front_mut()) else {
             return Ok(bytes.len());
         };
-        let Some(response) = open.response() else { return Ok(bytes.len()) };
-        match body.feed(bytes, response, cx.limits.body, cx.limits.head) {
+        match open.feed(Side::Server, body, bytes, cx) {
             Ok(fed) => {
-                open.count(Side::Server, fed.used as u64);
                 if fed.done {
                     self.response_done(cx);
                 }
                 Ok(fed.used)
             }
-            Err((flaw, used)) => {
-                open.count(Side::Server, used as u64);
-                Err(self.server_flaw(flaw, cx))
-            }
+            Err((flaw, _)) => Err(self.server_flaw(flaw, cx)),
         }
     }
 
@@ -109,6 +143,7 @@ impl Http1 {
         self.response_body = None;
         if let Some(open) = self.open.front_mut() {
             open.response = Progress::Done;
+            open.body_whole(Side::Server, cx);
         }
         self.write_whole(cx);
     }

@@ -2,7 +2,7 @@
 
 use super::Step::{C, ClientFin, ClientReset, S, ServerFin, ServerReset};
 use super::{
-    BAD_REQUEST, Case, GET, HEAD, OK, POST, WHOLE, blind, case, malformed, ok, opaque, passed, server_aborted,
+    BAD_REQUEST, Case, GET, HEAD, OK, POST, WHOLE, blind, case, malformed, ok, opaque, passed, server_aborted, spoke,
 };
 
 #[rustfmt::skip]
@@ -36,7 +36,7 @@ pub(super) const CASES: &[Case] = &[
     case("a command answered before its line is whole", &[C(b"USER"), S(b"-ERR\r\n")], &[], opaque("tcp", "server answered before")),
     case("bytes that are no text", &[C(b"\x00\x00\x00\x2f"), S(b"\x00")], &[], opaque("tcp", "begins like no protocol")),
     case("a request line that begins with a space", &[C(b" GET / HTTP/1.1\r\n\r\n"), BAD_REQUEST], &[], opaque("tcp", "begins like no protocol")),
-    case("HTTP/2 with prior knowledge", &[C(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"), S(b"\x00\x00\x00\x04\x00\x00\x00\x00\x00")], &[], opaque("tcp", "HTTP/2")),
+    case("HTTP/2 with prior knowledge", &[C(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"), S(b"\x00\x00\x00\x04\x00\x00\x00\x00\x00")], &[], spoke("h2", "No request was made")),
     case("TLS that is cut short", &[C(b"\x16\x03\x01\x00\x30\x01\x00"), ServerFin, ClientFin], &[], opaque("tls", "TLS that was not opened")),
     case("TLS that is refused", &[C(b"\x16\x03\x01\x00\x04\x01\x00\x00\x00"), S(b"\x15\x03\x03\x00\x02\x02\x28")], &[], opaque("tls", "alert handshake_failure")),
     case("a record of TLS that is no hello", &[C(b"\x16\x03\x01\x00\x05\x0e\x00\x00\x01\x00"), S(b"x")], &[], opaque("tls", "could not be read")),

@@ -177,6 +177,11 @@ const fn opaque(protocol: &'static str, detail: &'static str) -> Option<Summary>
     Some(Summary { protocol, outcome: Outcome::Passthrough, detail })
 }
 
+/// It was looked into, and there was no exchange.
+const fn spoke(protocol: &'static str, detail: &'static str) -> Option<Summary> {
+    Some(Summary { protocol, outcome: Outcome::Complete, detail })
+}
+
 const GET: Step = Step::C(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
 const HEAD: Step = Step::C(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n");
 const POST: Step = Step::C(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello");

@@ -31,7 +31,7 @@ pub(super) const CASES: &[Case] = &[
     case("1xx to HEAD", &[HEAD, S(b"HTTP/1.1 103 Early Hints\r\n\r\n"), answer!("Content-Length: 7\r\n", "")], &[ok(200, 0, 0)], WHOLE),
     case("1xx to an HTTP/1.0 client", &[C(b"GET / HTTP/1.0\r\n\r\n"), S(b"HTTP/1.1 100 Continue\r\n\r\n"), OK], &[ok(200, 0, 2)], WHOLE),
     case("1xx and then nothing", &[GET, S(b"HTTP/1.1 100 Continue\r\n\r\n"), ServerFin, ClientFin], &[server_aborted(0, 0, 0)], WHOLE),
-    case("101 to WebSocket", &[C(b"GET /ws HTTP/1.1\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\n"), S(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n\x81\x05hello"), C(b"\x81\x85abcdefghi"), S(b"\x88\x00")], &[ok(101, 0, 0)], opaque("tcp", "switched protocols (101)")),
+    case("101 to WebSocket", &[C(b"GET /ws HTTP/1.1\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\n"), S(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n\x81\x05hello"), C(b"\x81\x85abcdefghi"), S(b"\x88\x00")], &[ok(101, 5, 5)], WHOLE),
     case("101 behind a body", &[C(b"POST / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: x\r\nContent-Length: 2\r\n\r\nhi"), S(b"HTTP/1.1 101 x\r\n\r\nxyz"), C(b"abc")], &[ok(101, 2, 0)], opaque("tcp", "switched protocols (101)")),
     case("101, and the client did not wait for it", &[C(b"GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n\x00\x01\x02"), S(b"HTTP/1.1 101 x\r\n\r\nxyz")], &[ok(101, 0, 0)], opaque("tcp", "switched protocols (101)")),
     case("101 behind a 100", &[C(b"GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"), S(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 101 x\r\n\r\nxyz")], &[ok(101, 0, 0)], opaque("tcp", "switched protocols (101)")),

@@ -1,8 +1,10 @@
 //! The rows of the bench: their names and what sets them apart. How they are started is known elsewhere.
 
+use crate::bench::contest::Row;
+
 /// What stands between client and server, in the table's order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::bench) enum Kind {
     Direct,
     Nginx,
     Mitmdump,
@@ -14,8 +16,8 @@ pub(crate) enum Kind {
     RunOutbound,
 }
 
-impl Kind {
-    pub(crate) const ALL: [Kind; 9] = [
+impl Row for Kind {
+    const ALL: &'static [Self] = &[
         Kind::Direct,
         Kind::Nginx,
         Kind::Mitmdump,
@@ -27,8 +29,7 @@ impl Kind {
         Kind::RunOutbound,
     ];
 
-    /// As it stands in the table.
-    pub(crate) fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Kind::Direct => "direct",
             Kind::Nginx => "nginx proxy_pass",
@@ -42,14 +43,15 @@ impl Kind {
         }
     }
 
-    /// Whether it is `nodetap run`, which needs root.
-    pub(crate) fn is_run(self) -> bool {
+    fn needs_root(self) -> bool {
         matches!(self, Kind::RunInbound | Kind::RunFullDisk | Kind::RunUnread | Kind::RunOutbound)
     }
+}
 
+impl Kind {
     /// Whether the recorder is in trouble: only the latency at 16 connections is asked of it, and it has to lose records
     /// or lines.
-    pub(crate) fn is_disturbed(self) -> bool {
+    pub(super) fn is_disturbed(self) -> bool {
         matches!(self, Kind::RunFullDisk | Kind::RunUnread)
     }
 }

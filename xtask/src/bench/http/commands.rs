@@ -7,21 +7,14 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::kind::Kind;
+use crate::bench::Ground;
+use crate::bench::site::serving;
 use crate::started;
-
-/// What is compared and comes from elsewhere.
-#[derive(Debug)]
-pub(crate) struct Programs {
-    pub(crate) nodetap: PathBuf,
-    pub(crate) mitmdump: PathBuf,
-}
 
 /// What a lane is built from.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Parts<'a> {
-    pub(super) programs: &'a Programs,
-    /// Where files may be put.
-    pub(super) folder: &'a Path,
+    pub(super) ground: Ground<'a>,
     /// `HOST:PORT` that clients call, when it is not the site itself.
     pub(super) own: &'a str,
     /// `HOST:PORT` of the site.
@@ -33,32 +26,32 @@ pub(super) struct Parts<'a> {
 impl Parts<'_> {
     /// What stands in the middle; nothing on the direct path.
     pub(super) fn command(&self, kind: Kind) -> Result<Option<Command>> {
-        let Programs { nodetap, mitmdump } = self.programs;
-        let out = self.folder.join(format!("{kind:?}"));
+        let Ground { programs, folder, .. } = self.ground;
+        let out = folder.join(format!("{kind:?}"));
         let command = match kind {
             Kind::Direct => return Ok(None),
             Kind::Nginx => self.proxy_pass()?,
             Kind::Mitmdump => {
                 let (host, port) = self.own.split_once(':').context("an address without a port")?;
-                let mut command = Command::new(mitmdump);
+                let mut command = Command::new(programs.mitmdump()?);
                 command.args(["-q", "--mode", &format!("reverse:http://{}", self.upstream)]);
                 command.args(["--listen-host", host, "--listen-port", port, "-w"]).arg(&out);
                 command
             }
-            Kind::Proxy => self.reverse(&out, &["--no-record"]),
-            Kind::ProxyRecording => self.reverse(&out, &[]),
-            Kind::RunInbound => self.serving_under(run(Command::new(nodetap), &["--quiet"], &out))?,
+            Kind::Proxy => self.reverse(&out, &["--no-record"])?,
+            Kind::ProxyRecording => self.reverse(&out, &[])?,
+            Kind::RunInbound => self.serving_under(run(Command::new(programs.nodetap()?), &["--quiet"], &out))?,
             Kind::RunFullDisk => {
                 std::fs::create_dir_all(&out)?;
-                self.serving_under(run(on_small_disk(&out, nodetap), &["--quiet"], &out.join("run")))?
+                self.serving_under(run(on_small_disk(&out, programs.nodetap()?), &["--quiet"], &out.join("run")))?
             }
             Kind::RunUnread => {
                 let fifo = self.fifo();
                 let json = fifo.to_str().context("the folder's name is not UTF-8")?;
-                self.serving_under(run(Command::new(nodetap), &["--json", json], &out))?
+                self.serving_under(run(Command::new(programs.nodetap()?), &["--json", json], &out))?
             }
             Kind::RunOutbound => {
-                let mut command = run(Command::new(nodetap), &["--quiet"], &out);
+                let mut command = run(Command::new(programs.nodetap()?), &["--quiet"], &out);
                 command.arg("sh");
                 command
             }
@@ -68,7 +61,7 @@ impl Parts<'_> {
 
     /// The FIFO that [`Kind::RunUnread`] writes its lines to.
     pub(super) fn fifo(&self) -> PathBuf {
-        self.folder.join("lines")
+        self.ground.folder.join("lines")
     }
 
     /// Connections to the site are kept, and no body waits on a disk: nginx at its best.
@@ -79,28 +72,23 @@ impl Parts<'_> {
              proxy_set_header Connection \"\"; proxy_max_temp_file_size 0; }} }}",
             self.upstream, self.own
         );
-        started::nginx(self.folder, "proxy", &servers)
+        started::nginx(self.ground.folder, "proxy", &servers)
     }
 
-    fn reverse(&self, out: &Path, options: &[&str]) -> Command {
-        let mut command = Command::new(&self.programs.nodetap);
+    fn reverse(&self, out: &Path, options: &[&str]) -> Result<Command> {
+        let mut command = Command::new(self.ground.programs.nodetap()?);
         let pair = format!("{}={}", self.own, self.upstream);
         command.args(["proxy", "--workers", "1", "--quiet", "--reverse", &pair]).args(options).arg("--out").arg(out);
-        command
+        Ok(command)
     }
 
     /// Adds the server that a run starts: an nginx like the site.
     fn serving_under(&self, mut run: Command) -> Result<Command> {
         let name = format!("under-{}", self.own);
-        let server = started::nginx(self.folder, &name, &serving(self.own, self.root))?;
+        let server = started::nginx(self.ground.folder, &name, &serving(self.own, self.root))?;
         run.arg(server.get_program()).args(server.get_args());
         Ok(run)
     }
-}
-
-/// A server block for static files.
-pub(super) fn serving(address: &str, root: &str) -> String {
-    format!("server {{ listen {address}; root {root}; }}")
 }
 
 fn run(mut nodetap: Command, options: &[&str], out: &Path) -> Command {

@@ -1,0 +1,421 @@
+//! A connection whose TLS is to be opened, or ends here: decides, with the handshakes, whether it can be, and otherwise
+//! has it passed through on a fresh upstream connection, to which the client's own ClientHello goes (it was never taken
+//! off the socket). No connection that would work without us fails with us, but the first two of a client that refuses
+//! our certificate.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nodetap_core::exchange::{Outcome, TlsFacts};
+use rustls::pki_types::{DnsName, ServerName, UnixTime};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::connection::{Pipe, give_back, pass, relay, unreached};
+use super::desk::Desk;
+use super::tapped::{Clock, Tapped, Tick};
+use crate::dial::{self, Dialled};
+use crate::steering::Destination;
+use crate::tap::tls::Offer;
+use crate::tls::handshake::{Unagreed, answer, refusal, with_client, with_server};
+use crate::tls::hello::{Heard, Hello, hear};
+use crate::tls::leg::Leg;
+use crate::tls::{Inbound, Outbound, Pump, Reason};
+
+/// Where TLS ends here, a client may keep silent for so long before its first byte.
+const IDLE: Duration = Duration::from_secs(60);
+/// A client that leaves in silence later than this after the handshake did not do so because of our certificate.
+const HASTE: Duration = Duration::from_secs(10);
+
+/// What all steps need to know of a connection.
+#[derive(Clone, Copy)]
+struct Case<'a> {
+    desk: &'a Desk,
+    clock: &'a Clock,
+    destination: &'a Destination,
+}
+
+/// Opens the target's TLS where that breaks nothing.
+pub(super) async fn open(
+    desk: &Desk,
+    clock: &Clock,
+    client: TcpStream,
+    upstream: Dialled,
+    destination: &Destination,
+    outbound: &Outbound,
+) {
+    let case = Case { desk, clock, destination };
+    let heard = tokio::select! {
+        biased;
+        heard = hear(&client, Some(&upstream.stream), &desk.scratch, None) => heard,
+        // The tunnel sees to it.
+        () = desk.cut() => Heard::Other,
+    };
+    let hello = match heard {
+        Heard::Whole(hello) => hello,
+        Heard::Other => return case.pass(client, upstream, None).await,
+        Heard::Unreadable | Heard::Truncated | Heard::Late => {
+            return case.pass(client, upstream, Some(Reason::HelloUnreadable)).await;
+        }
+    };
+    let agreed = tokio::select! {
+        biased;
+        agreed = case.agree(&client, &upstream.stream, &hello, outbound) => agreed,
+        _ = client.ready(Interest::ERROR) => Err(Obstacle::Gone),
+        () = desk.cut() => Err(Obstacle::Gone),
+    };
+    match agreed {
+        Ok((near, far)) => case.serve(client, upstream, &hello, near, far, outbound).await,
+        Err(Obstacle::Before(reason)) => case.pass(client, upstream, Some(reason)).await,
+        Err(Obstacle::After(reason)) => case.again(client, upstream, reason).await,
+        Err(Obstacle::Gone) => {
+            dial::reset(client);
+            drop(upstream.stream);
+            give_back(desk, upstream.announced);
+            let detail = "The client gave up before the TLS handshakes were over.";
+            case.record(case.facts(&hello.offer), Outcome::ClientAborted, detail.into());
+        }
+    }
+}
+
+/// Why a connection is not opened.
+enum Obstacle {
+    /// Known before anything was sent to the server.
+    Before(Reason),
+    /// Found out in the handshake with the server: it needs a fresh connection.
+    After(Reason),
+    /// Nobody waits for it any more.
+    Gone,
+}
+
+impl Case<'_> {
+    /// The handshake with the server, and our answer to the client's hello, which is not sent yet.
+    async fn agree(
+        self,
+        client: &TcpStream,
+        server: &TcpStream,
+        hello: &Hello,
+        outbound: &Outbound,
+    ) -> Result<(Leg, Leg), Obstacle> {
+        let Offer { sni, alpn } = &hello.offer;
+        let (target, host) = self.whom(&hello.offer);
+        if outbound.leaves(&host) {
+            return Err(Obstacle::Before(Reason::Asked));
+        }
+        if let Some(reason) = outbound.verdicts.passes(target, &host, self.clock.now()) {
+            return Err(Obstacle::Before(reason));
+        }
+        let name = self.server_name(&hello.offer).ok_or(Obstacle::Before(Reason::NoCertificate))?;
+        let leaf = outbound.authority.leaf(&name, self.now()).map_err(|error| {
+            tracing::debug!(%error, host, "no certificate");
+            Obstacle::Before(Reason::NoCertificate)
+        })?;
+        let session = outbound.connect(name, sni.is_some(), alpn).map_err(|error| {
+            tracing::debug!(%error, host, "no session");
+            Obstacle::Before(Reason::UpstreamUnsupported)
+        })?;
+        let failed = |reason| {
+            outbound.verdicts.failed(target, &host, reason, self.clock.now());
+            Obstacle::After(reason)
+        };
+        let far = with_server(server, session, &self.desk.scratch).await.map_err(failed)?;
+        if has_ended(client).await {
+            return Err(Obstacle::Gone);
+        }
+        let chosen = far.session().and_then(|session| session.alpn());
+        let session = outbound.acceptor.accept(leaf, chosen).map_err(|_| failed(Reason::NoCertificate))?;
+        let (near, error) = answer(hello, session);
+        if let Some(error) = error {
+            tracing::debug!(%error, host, "a ClientHello that cannot be answered");
+            return Err(failed(Reason::ClientUnsupported));
+        }
+        Ok((near, far))
+    }
+
+    /// From our answer to the client on.
+    async fn serve(
+        self,
+        client: TcpStream,
+        upstream: Dialled,
+        hello: &Hello,
+        mut near: Leg,
+        mut far: Leg,
+        outbound: &Outbound,
+    ) {
+        let (target, host) = self.whom(&hello.offer);
+        let shaken = tokio::select! {
+            biased;
+            shaken = with_client(&client, hello, &mut near, &self.desk.scratch) => shaken,
+            () = self.desk.cut() => Err(Unagreed::Gone),
+        };
+        let mut facts = self.facts_of(&hello.offer, &near);
+        if let Err(failure) = shaken {
+            drop(client);
+            far.farewell(&upstream.stream);
+            drop(upstream.stream);
+            give_back(self.desk, upstream.announced);
+            if self.desk.is_cutting() {
+                return self.record(facts, Outcome::ClientAborted, "The connection was ended by nodetap.".into());
+            }
+            let (reason, detail) = self.judge(&failure, target, &host, outbound);
+            facts.passthrough = Some(reason.word().into());
+            return self.record(facts, Outcome::ClientAborted, detail);
+        }
+        facts.opened = true;
+        let since = Instant::now();
+        let tick = Tick::default();
+        let mut watch = Tapped::new(self.desk, self.clock, self.destination, &tick);
+        watch.with_tap(|tap, _, _, _| tap.opened(Arc::new(facts.clone())));
+        watch.at_first_word(|| outbound.verdicts.succeeded(target, &host));
+        let mut pump = Box::new(Pump::new(near, far));
+        let silent_after = {
+            let mut pipe = Pipe::Opened(pump);
+            relay(self.desk, self.clock, client, upstream.stream, &mut pipe, &mut watch, &tick).await;
+            let Pipe::Opened(back) = pipe else { return };
+            pump = back;
+            watch.left_in_silence().then(|| since.elapsed())
+        };
+        give_back(self.desk, upstream.announced);
+        let failure = match pump.client.error().and_then(refusal) {
+            Some(alert) if silent_after.is_some() => Some(Unagreed::Rejected(alert)),
+            _ => silent_after.filter(|after| *after < HASTE).map(|_| Unagreed::Gone),
+        };
+        match failure {
+            Some(failure) if !self.desk.is_cutting() => {
+                let (reason, detail) = self.judge(&failure, target, &host, outbound);
+                facts.passthrough = Some(reason.word().into());
+                watch.with_tap(|tap, now, ids, out| {
+                    tap.no_handshake(facts, Outcome::ClientAborted, detail, now, ids, out);
+                });
+            }
+            _ => watch.finish(),
+        }
+    }
+
+    /// What a client's failure means for the next connection.
+    fn judge(self, failure: &Unagreed, target: &str, host: &str, outbound: &Outbound) -> (Reason, Cow<'static, str>) {
+        let now = self.clock.now();
+        match failure {
+            Unagreed::Rejected(alert) => {
+                outbound.verdicts.failed(target, host, Reason::ClientRejected, now);
+                let code = u8::from(*alert);
+                let detail = format!(
+                    "The client refused nodetap's certificate with alert {code} ({alert:?}); for the next 10 minutes this \
+                     host's TLS is passed through."
+                );
+                (Reason::ClientRejected, detail.into())
+            }
+            Unagreed::Gone => {
+                outbound.verdicts.silent(target, host, now);
+                let detail = "The client ended the connection without a byte after it had seen nodetap's certificate; the \
+                              second time in a row this host's TLS is passed through for 10 minutes.";
+                (Reason::ClientSilent, detail.into())
+            }
+            Unagreed::Failed(error) => {
+                outbound.verdicts.silent(target, host, now);
+                let detail = format!(
+                    "The TLS handshake with the client failed ({error}); the second time in a row this host's TLS is \
+                     passed through for 10 minutes."
+                );
+                (Reason::ClientSilent, detail.into())
+            }
+        }
+    }
+
+    async fn pass(self, client: TcpStream, upstream: Dialled, reason: Option<Reason>) {
+        pass(self.desk, self.clock, client, upstream, self.destination, reason).await;
+    }
+
+    /// Passes it through on a fresh upstream connection.
+    async fn again(self, client: TcpStream, spent: Dialled, reason: Reason) {
+        drop(spent.stream);
+        give_back(self.desk, spent.announced);
+        let steering = &self.desk.shared.settings.steering;
+        let dialled = tokio::select! {
+            biased;
+            dialled = dial::dial(self.destination, &**steering, &client) => dialled,
+            () = self.desk.cut() => Err(dial::Error::ClientGone),
+        };
+        match dialled {
+            Ok(upstream) => self.pass(client, upstream, Some(reason)).await,
+            Err(error) => unreached(self.desk, self.clock, client, self.destination, &error),
+        }
+    }
+
+    /// Whose TLS it is, and with whom: what verdicts are remembered by.
+    fn whom(&self, offer: &Offer) -> (&str, String) {
+        let Destination { connection, .. } = self.destination;
+        let host = offer.sni.as_ref().map_or_else(
+            || connection.server.ip().to_canonical().to_string(),
+            |sni| String::from_utf8_lossy(sni).into_owned(),
+        );
+        (&connection.target, host)
+    }
+
+    /// As whom the server has to identify itself, and we in its place; `None`: what was asked for is no host's name.
+    fn server_name(&self, offer: &Offer) -> Option<ServerName<'static>> {
+        match &offer.sni {
+            Some(sni) => DnsName::try_from(&sni[..]).ok().map(|name| ServerName::DnsName(name.to_owned())),
+            None => Some(ServerName::IpAddress(self.address().into())),
+        }
+    }
+
+    fn address(&self) -> IpAddr {
+        self.destination.connection.server.ip().to_canonical()
+    }
+
+    fn now(&self) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_micros(self.clock.now()))
+    }
+
+    fn facts(&self, offer: &Offer) -> TlsFacts {
+        let mut facts = TlsFacts::default();
+        offer.tell(&mut facts);
+        facts
+    }
+
+    fn facts_of(&self, offer: &Offer, near: &Leg) -> TlsFacts {
+        let session = near.session();
+        let alpn = session.and_then(|session| session.alpn());
+        TlsFacts {
+            version: session.and_then(|session| session.version()).map(str::to_owned),
+            alpn: alpn.map(|name| String::from_utf8_lossy(name).into_owned()),
+            ..self.facts(offer)
+        }
+    }
+
+    /// Of a connection whose handshake came to nothing.
+    fn record(&self, facts: TlsFacts, outcome: Outcome, detail: Cow<'static, str>) {
+        Tapped::new(self.desk, self.clock, self.destination, &Tick::default())
+            .with_tap(|tap, now, ids, out| tap.no_handshake(facts, outcome, detail, now, ids, out));
+    }
+}
+
+/// Has the client said FIN already? Then a handshake that fails says nothing about our certificate.
+async fn has_ended(client: &TcpStream) -> bool {
+    tokio::select! {
+        biased;
+        ready = client.ready(Interest::READABLE) => ready.is_ok_and(|ready| ready.is_read_closed()),
+        () = std::future::ready(()) => false,
+    }
+}
+
+/// TLS ends here, with the user's own certificate.
+pub(super) async fn terminate(
+    desk: &Desk,
+    clock: &Clock,
+    client: TcpStream,
+    upstream: Dialled,
+    destination: &Destination,
+    inbound: &Inbound,
+) {
+    let case = Case { desk, clock, destination };
+    let begun = tokio::select! {
+        biased;
+        begun = case.begin(&client, &upstream.stream, inbound) => begun,
+        _ = client.ready(Interest::ERROR) => Err(Refused::new(Outcome::ClientAborted, "The client reset the connection.")),
+        () = desk.cut() => Err(Refused::new(Outcome::ClientAborted, "The connection was ended by nodetap.")),
+    };
+    match begun {
+        Ok((facts, near, far)) => {
+            let tick = Tick::default();
+            let mut watch = Tapped::new(desk, clock, destination, &tick);
+            watch.with_tap(|tap, _, _, _| tap.opened(Arc::new(facts)));
+            let mut pipe = Pipe::Opened(Box::new(Pump::new(near, far)));
+            relay(desk, clock, client, upstream.stream, &mut pipe, &mut watch, &tick).await;
+            watch.finish();
+        }
+        Err(Refused { facts, outcome, detail }) => {
+            drop(client);
+            drop(upstream.stream);
+            case.record(facts, outcome, detail);
+        }
+    }
+    give_back(desk, upstream.announced);
+}
+
+/// A connection that came to nothing where TLS ends here.
+struct Refused {
+    facts: TlsFacts,
+    outcome: Outcome,
+    detail: Cow<'static, str>,
+}
+
+impl Refused {
+    fn new(outcome: Outcome, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { facts: TlsFacts::default(), outcome, detail: detail.into() }
+    }
+}
+
+impl Case<'_> {
+    async fn begin(
+        self,
+        client: &TcpStream,
+        server: &TcpStream,
+        inbound: &Inbound,
+    ) -> Result<(TlsFacts, Leg, Leg), Refused> {
+        let hello = match hear(client, None, &self.desk.scratch, Some(IDLE)).await {
+            Heard::Whole(hello) => hello,
+            heard => return Err(unheard(&heard)),
+        };
+        let far = self.towards(server, &hello.offer, inbound).await?;
+        let chosen = match far.session() {
+            Some(session) => session.alpn(),
+            None => inbound.choose(&hello.offer.alpn),
+        };
+        let refused = |error: &rustls::Error| Refused {
+            facts: self.facts(&hello.offer),
+            ..Refused::new(Outcome::Malformed, format!("The TLS handshake with the client failed: {error}."))
+        };
+        let session = inbound.accept(chosen).map_err(|error| Refused::new(Outcome::Malformed, error.to_string()))?;
+        // An alert that comes of it is sent by the handshake, which then ends.
+        let (mut near, _) = answer(&hello, session);
+        match with_client(client, &hello, &mut near, &self.desk.scratch).await {
+            Ok(()) => Ok((TlsFacts { opened: true, ..self.facts_of(&hello.offer, &near) }, near, far)),
+            Err(Unagreed::Failed(error)) => Err(refused(&error)),
+            Err(Unagreed::Rejected(alert)) => Err(Refused {
+                facts: self.facts(&hello.offer),
+                ..Refused::new(
+                    Outcome::ClientAborted,
+                    format!("The client refused the certificate with alert {} ({alert:?}).", u8::from(alert)),
+                )
+            }),
+            Err(Unagreed::Gone) => Err(Refused {
+                facts: self.facts(&hello.offer),
+                ..Refused::new(Outcome::ClientAborted, "The client left the TLS handshake.")
+            }),
+        }
+    }
+
+    /// The leg to the application.
+    async fn towards(&self, server: &TcpStream, offer: &Offer, inbound: &Inbound) -> Result<Leg, Refused> {
+        let name = self.server_name(offer);
+        let sni = name.as_ref().filter(|_| offer.sni.is_some());
+        let failed = |why: &str| Refused {
+            facts: self.facts(offer),
+            ..Refused::new(Outcome::ServerAborted, format!("TLS with the application failed: {why}."))
+        };
+        match inbound.connect(sni, self.address(), &offer.alpn) {
+            None => Ok(Leg::new(None)),
+            Some(Err(error)) => Err(failed(&error.to_string())),
+            Some(Ok(session)) => {
+                with_server(server, session, &self.desk.scratch).await.map_err(|reason| failed(reason.word()))
+            }
+        }
+    }
+}
+
+fn unheard(heard: &Heard) -> Refused {
+    let (outcome, detail) = match heard {
+        Heard::Late => (Outcome::Timeout, "The client's TLS hello did not come whole in time."),
+        Heard::Truncated => (Outcome::ClientAborted, "The client's TLS hello ended in the middle."),
+        Heard::Unreadable => (Outcome::Malformed, "The client's TLS hello cannot be read."),
+        Heard::Other | Heard::Whole(_) => {
+            (Outcome::Malformed, "The client does not speak TLS, which is expected here.")
+        }
+    };
+    Refused::new(outcome, detail)
+}

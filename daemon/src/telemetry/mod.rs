@@ -1,0 +1,77 @@
+//! Numbers for Prometheus: what a part of the daemon counts is read when somebody asks, and served as text over HTTP.
+//! It refuses to know what the numbers mean, and who counts them.
+
+mod serve;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::registry::Registry;
+
+pub use serve::{Error, Serving};
+
+/// What is served: collectors are asked anew for each answer.
+#[derive(Debug, Default)]
+pub struct Metrics(Registry);
+
+impl Metrics {
+    /// Adds a part's numbers.
+    pub fn add(&mut self, collector: impl Collector) {
+        self.0.register_collector(Box::new(collector));
+    }
+
+    /// As OpenMetrics text (<https://prometheus.io/docs/specs/om/open_metrics_spec/>).
+    fn render(&self) -> String {
+        let mut text = String::new();
+        match prometheus_client::encoding::text::encode(&mut text, &self.0) {
+            Ok(()) => text,
+            // A collector that failed: what it says would be half of the truth.
+            Err(_) => String::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use prometheus_client::encoding::DescriptorEncoder;
+    use prometheus_client::metrics::counter::ConstCounter;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Seven;
+
+    impl Collector for Seven {
+        fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+            use prometheus_client::encoding::EncodeMetric;
+            let counter = ConstCounter::new(7u64);
+            let metric = encoder.encode_descriptor("nodetap_sevens", "Seven.", None, counter.metric_type())?;
+            counter.encode(metric)
+        }
+    }
+
+    fn ask(serving: &Serving, request: &str) -> String {
+        let mut stream = TcpStream::connect(serving.address()).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    #[test]
+    fn a_scraper_gets_the_numbers_and_others_are_told_what_there_is() {
+        let mut metrics = Metrics::default();
+        metrics.add(Seven);
+        let serving = Serving::start("127.0.0.1:0".parse().unwrap(), metrics).unwrap();
+        let get = |line: &str| ask(&serving, &format!("{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
+        let numbers = get("GET /metrics");
+        assert!(
+            numbers.starts_with("HTTP/1.1 200 OK\r\n") && numbers.contains("nodetap_sevens_total 7\n"),
+            "{numbers}"
+        );
+        assert!(numbers.ends_with("# EOF\n"), "{numbers}");
+        assert!(get("POST /metrics").starts_with("HTTP/1.1 405 "));
+        assert!(get("GET /").starts_with("HTTP/1.1 404 "));
+    }
+}

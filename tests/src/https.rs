@@ -1,0 +1,82 @@
+//! A server over TLS on loopback with an authority of its own, and the variables by which programs come to trust it.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Result;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+
+use crate::folder::Folder;
+use crate::peers;
+use crate::process::Process;
+
+/// All variables that say which roots a program trusts: what the machine's own environment says about it is no part of
+/// a test.
+pub const VARIABLES: [&str; 15] = [
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "CURL_CA_BUNDLE",
+    "REQUESTS_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "AWS_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "CARGO_HTTP_CAINFO",
+    "DENO_CERT",
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+    "JAVA_TOOL_OPTIONS",
+    "PIP_CERT",
+    "NIX_SSL_CERT_FILE",
+    "HTTPLIB2_CA_CERTS",
+    "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
+];
+
+/// A running server; its certificate is for localhost and 127.0.0.1.
+#[derive(Debug)]
+pub struct Https {
+    _process: Process,
+    folder: Folder,
+    port: u16,
+}
+
+impl Https {
+    /// Starts one that answers each request with its path.
+    ///
+    /// # Errors
+    /// When there is no Python, or it does not start.
+    pub fn start() -> Result<Self> {
+        let folder = Folder::new()?;
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "somebody's own CA");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let root = params.self_signed(&key)?;
+        let leaf_key = KeyPair::generate()?;
+        let mut leaf = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
+        leaf.use_authority_key_identifier_extension = true;
+        let leaf = leaf.signed_by(&leaf_key, &Issuer::new(params, &key))?;
+        let (certificate, key) = (folder.join("leaf.pem"), folder.join("leaf.key"));
+        std::fs::write(folder.join("roots.pem"), root.pem())?;
+        std::fs::write(&certificate, leaf.pem())?;
+        std::fs::write(&key, leaf_key.serialize_pem())?;
+        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("peers/https.py");
+        let mut command = Command::new("/usr/bin/python3");
+        let process = Process::start(command.arg(script).arg(&certificate).arg(&key))?;
+        let port = peers::port(&process)?;
+        Ok(Self { _process: process, folder, port })
+    }
+
+    /// `https://localhost:PORT/PATH`.
+    pub fn url(&self, path: &str) -> String {
+        format!("https://localhost:{}{path}", self.port)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A file with the root of the server's certificate.
+    pub fn roots(&self) -> PathBuf {
+        self.folder.join("roots.pem")
+    }
+}
