@@ -7,6 +7,7 @@ mod connection;
 mod desk;
 mod opened;
 mod tapped;
+mod terminated;
 mod worker;
 
 use std::io;
