@@ -4,6 +4,7 @@
 mod failure;
 mod ignored;
 mod listen;
+mod metrics;
 mod observe;
 pub mod options;
 mod passed;
