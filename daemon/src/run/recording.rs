@@ -33,7 +33,7 @@ const CUT_AT_EXIT: &str = "cut_at_exit";
 
 /// What the data plane writes to.
 #[derive(Debug, Clone)]
-pub(super) struct RecordingSink {
+pub(crate) struct RecordingSink {
     recorder: Recorder,
     passed: Arc<PassedThrough>,
 }
@@ -55,7 +55,7 @@ impl Sink for RecordingSink {
 
 /// A recording in progress.
 #[derive(Debug)]
-pub(super) struct Recording {
+pub(crate) struct Recording {
     recording: store::Recording,
     passed: Arc<PassedThrough>,
     folder: PathBuf,
@@ -68,7 +68,7 @@ pub(super) struct Recording {
 
 /// How the run ended, beside what was recorded.
 #[derive(Debug)]
-pub(super) struct Aftermath {
+pub(crate) struct Aftermath {
     /// Processes of the command that still run.
     pub others: usize,
     /// Tunnels that did not end in time.
@@ -98,7 +98,7 @@ impl Recording {
     ///
     /// # Errors
     /// When something cannot be written.
-    pub(super) fn start(
+    pub(crate) fn start(
         options: &options::Recording,
         target: &str,
         id: Ulid,
@@ -139,7 +139,7 @@ impl Recording {
     }
 
     /// Writes what is left, exports what was asked for, and says what it came to.
-    pub(super) fn end(self, aftermath: &Aftermath) {
+    pub(crate) fn end(self, aftermath: &Aftermath) {
         for (reason, number) in aftermath.losses() {
             self.recording.lost(reason, number);
         }
@@ -180,7 +180,7 @@ impl Recording {
 }
 
 /// What taps keep.
-pub(super) fn limits(options: &options::Recording) -> Limits {
+pub(crate) fn limits(options: &options::Recording) -> Limits {
     Limits { body: usize::try_from(options.max_body).unwrap_or(usize::MAX), ..Limits::default() }
 }
 
