@@ -5,6 +5,7 @@
 mod accept;
 mod connection;
 mod desk;
+mod forward;
 mod opened;
 mod tapped;
 mod terminated;
