@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{ca, export::Export, ls::Ls, show::Show, tail::Tail};
 use crate::run::{self, Failure, options};
-use crate::{child, doctor};
+use crate::{child, doctor, proxy};
 
 /// Exit code for a command line that makes no sense, as clap's own.
 const USAGE: u8 = 2;
@@ -27,8 +27,8 @@ struct Cli {
 enum Command {
     /// Run a command and record what it sends and receives
     Run(options::Run),
-    /// Pass connections on to an upstream and record them; needs no root
-    Proxy(options::Proxy),
+    /// Serve as a forward or reverse proxy and record what passes; needs no root
+    Proxy(proxy::options::Proxy),
     /// List what was recorded
     Ls(Ls),
     /// Show one record: heads, bodies, times
@@ -79,7 +79,7 @@ pub fn main() -> ExitCode {
     log();
     match cli.command {
         Command::Run(options) => finish("run", run::run(&options)),
-        Command::Proxy(options) => finish("proxy", run::proxy(&options)),
+        Command::Proxy(options) => finish("proxy", proxy::proxy(&options)),
         Command::Ls(ls) => ls.run(),
         Command::Show(show) => show.run(),
         Command::Tail(tail) => tail.run(),

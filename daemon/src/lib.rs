@@ -3,8 +3,7 @@
 //! Imports run downwards: what this machine offers ([`netlink`], [`cgroup`], [`child`], [`signals`]) and what it is
 //! told of us ([`telemetry`]), then adapters
 //! ([`probes`]: the kernel programs, [`store`]: records on disk, [`trust`]: certificates), then what is built of them
-//! ([`run`], [`commands`],
-//! [`doctor`]), then [`app`], the only one that knows everyone.
+//! ([`run`], [`commands`], [`doctor`]; [`proxy`], the same as [`run`] without the kernel's part), then [`app`], the only one that knows everyone.
 
 pub mod app;
 pub mod cgroup;
@@ -13,6 +12,7 @@ pub mod commands;
 pub mod doctor;
 pub mod netlink;
 pub mod probes;
+pub mod proxy;
 pub mod run;
 pub mod signals;
 pub mod store;

@@ -35,7 +35,7 @@ impl Proxy {
     /// # Errors
     /// When it does not come up.
     pub fn with(upstream: SocketAddr, options: &[&str]) -> Result<Self> {
-        Self::start(["--reverse", &format!("127.0.0.1:0={upstream}")], options)
+        Self::start(&["--reverse", &format!("127.0.0.1:0={upstream}")], options)
     }
 
     /// Starts one that clients ask for their destination, on a free port of 127.0.0.1.
@@ -43,13 +43,18 @@ impl Proxy {
     /// # Errors
     /// When it does not come up.
     pub fn forward(options: &[&str]) -> Result<Self> {
-        Self::start(["--forward", "127.0.0.1:0"], options)
+        Self::start(&["--forward", "127.0.0.1:0"], options)
     }
 
-    fn start(kind: [&str; 2], options: &[&str]) -> Result<Self> {
+    /// Starts one with these listeners; its address is that of the first.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start(listeners: &[&str], options: &[&str]) -> Result<Self> {
         let folder = Folder::new()?;
         let out = folder.join("out");
-        let mut command = nodetap::command(&["proxy", kind[0], kind[1], "--out"]);
+        let mut command = nodetap::command(&["proxy"]);
+        command.args(listeners).arg("--out");
         let process = Process::start(command.arg(&out).args(options))?;
         let address = process.line(Stream::Err, "its address", |line| {
             let (_, address) = line.split_once("listening on ")?;

@@ -5,8 +5,8 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use crate::packages::{
-    self, CURL, DANTED, GCC, GIT, GO, H2LOAD, IP, JAVAC, MICROSOCKS, NETCAT, NGHTTP, NGHTTPD, NGHTTPX, NGINX, NODE, NPM,
-    OPENSSL, PYTHON, Program, SCRIPT, TESTSSL, WGET, WRK,
+    self, CURL, DANTED, GCC, GIT, GO, H2LOAD, IP, JAVAC, MICROSOCKS, NETCAT, NGHTTP, NGHTTPD, NGHTTPX, NGINX, NODE,
+    NPM, OPENSSL, PYTHON, Program, SCRIPT, TESTSSL, WGET, WRK,
 };
 use crate::{peers, toolchain};
 

@@ -54,10 +54,33 @@ pub async fn dial(
     steering: &dyn Steering,
     downstream: &TcpStream,
 ) -> Result<Dialled, Error> {
+    let broken = async {
+        let _ = downstream.ready(Interest::ERROR).await;
+    };
+    dial_until(destination, steering, broken).await
+}
+
+/// Dials, and gives up when `gone` returns: nobody waits for it any more.
+///
+/// # Errors
+/// As [`dial`].
+pub async fn dial_until(
+    destination: &Destination,
+    steering: &dyn Steering,
+    gone: impl Future<Output = ()>,
+) -> Result<Dialled, Error> {
+    tokio::select! {
+        biased;
+        dialled = attempt(destination, steering) => dialled,
+        () = gone => Err(Error::ClientGone),
+    }
+}
+
+async fn attempt(destination: &Destination, steering: &dyn Steering) -> Result<Dialled, Error> {
     let to = destination.dial;
     let Some(source) = destination.source else {
         let socket = socket(to).map_err(|source| Error::Ourselves { to, source })?;
-        let stream = connect(socket, to, downstream).await?;
+        let stream = connect(socket, to).await?;
         if let Ok(local) = stream.local_addr() {
             steering.connected(destination, local);
         }
@@ -75,7 +98,7 @@ pub async fn dial(
         };
         let announcement = Announcement { steering, local };
         steering.bound(destination, local).map_err(|source| Error::Ourselves { to, source })?;
-        match connect(socket, to, downstream).await {
+        match connect(socket, to).await {
             Ok(stream) => {
                 announcement.keep();
                 steering.connected(destination, local);
@@ -134,12 +157,8 @@ fn bind(to: SocketAddr, source: IpAddr) -> io::Result<(TcpSocket, SocketAddr)> {
     Ok((socket, local))
 }
 
-async fn connect(socket: TcpSocket, to: SocketAddr, downstream: &TcpStream) -> Result<TcpStream, Error> {
-    tokio::select! {
-        biased;
-        connected = socket.connect(to) => connected.map_err(|source| Error::Connect { to, source }),
-        _ = downstream.ready(Interest::ERROR) => Err(Error::ClientGone),
-    }
+async fn connect(socket: TcpSocket, to: SocketAddr) -> Result<TcpStream, Error> {
+    socket.connect(to).await.map_err(|source| Error::Connect { to, source })
 }
 
 /// Closes with RST instead of FIN: the other end learns that this was no orderly end.

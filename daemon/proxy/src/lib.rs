@@ -3,10 +3,12 @@
 //! a [`sink::Sink`].
 //!
 //! Reading order: [`steering`] and [`sink`] are its two seams, [`engine`] accepts and deals connections out to worker
-//! threads, [`dial`] makes the upstream connection, [`tunnel`] pumps, [`tap`] watches, [`tls`] is opened.
+//! threads, [`forward`] finds out where the clients of the forward proxy want to go, [`dial`] makes the upstream
+//! connection, [`tunnel`] pumps, [`tap`] watches, [`tls`] is opened.
 
 pub mod dial;
 pub mod engine;
+pub mod forward;
 pub mod sink;
 pub mod steering;
 pub mod tap;

@@ -1,12 +1,15 @@
-//! The seam to whoever brings connections to our listeners: the kernel's hooks, or a fixed upstream.
+//! The seam to whoever brings connections to our listeners: the kernel's hooks, a fixed upstream, or a client that asks
+//! for one.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use nodetap_core::exchange::{Connection, Direction, UnixMicros, Via};
 use nodetap_core::ulid::Ulid;
 
+use crate::forward::names::Names;
 use crate::tls;
 
 /// A connection that one of our listeners accepted; nothing was read from it yet.
@@ -37,6 +40,43 @@ pub struct Destination {
     pub tls: tls::Policy,
 }
 
+/// What becomes of a connection.
+#[derive(Debug, Clone)]
+pub enum Route {
+    /// It goes on.
+    To(Destination),
+    /// Its client says where it goes.
+    Forward(Box<Forward>),
+}
+
+/// A connection to the forward proxy, as long as its client has not said where it goes.
+#[derive(Debug, Clone)]
+pub struct Forward {
+    /// What is known of it; `server` and `via` are to be found out.
+    pub connection: Connection,
+    /// How its client's names are resolved.
+    pub names: Arc<Names>,
+    /// How long a destination may take to be resolved and to answer.
+    pub patience: Duration,
+    /// Tells this proxy from others in a `Via` field (RFC 9110 §7.6.3).
+    pub instance: Arc<str>,
+    /// What is done with TLS in its tunnels.
+    pub tls: tls::Policy,
+    /// For the steering's own use.
+    pub tag: u64,
+}
+
+impl Forward {
+    /// What is known of the connection once it goes to `server`.
+    pub fn toward(&self, via: Via, server: SocketAddr) -> Connection {
+        Connection { via, server, ..self.connection.clone() }
+    }
+}
+
+/// A destination is the proxy itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OurOwn;
+
 /// Why a connection has no destination; it is reset and counted under this word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stray(pub &'static str);
@@ -49,6 +89,23 @@ pub trait Steering: Send + Sync + 'static {
     /// # Errors
     /// When nobody knows: the connection is not one that was steered to us.
     fn destination(&self, arrival: &Arrival) -> Result<Destination, Stray>;
+
+    /// What becomes of this connection?
+    ///
+    /// # Errors
+    /// As [`Steering::destination`].
+    fn route(&self, arrival: &Arrival) -> Result<Route, Stray> {
+        self.destination(arrival).map(Route::To)
+    }
+
+    /// A client of the forward proxy wants to go `to` this address.
+    ///
+    /// # Errors
+    /// When that is a listener of ours: it would go round for ever.
+    fn onward(&self, forward: &Forward, via: Via, to: SocketAddr) -> Result<Destination, OurOwn> {
+        let connection = Arc::new(forward.toward(via, to));
+        Ok(Destination { connection, dial: to, source: None, tag: forward.tag, tls: forward.tls.clone() })
+    }
 
     /// Our upstream socket is bound, and will connect when this returns.
     ///
@@ -68,34 +125,129 @@ pub trait Steering: Send + Sync + 'static {
     fn ended(&self, _local: SocketAddr) {}
 }
 
-/// A reverse proxy by hand: everything that a listener accepts goes to that listener's upstream.
+/// Proxies by hand: what each listener of the engine is for, in their order.
 #[derive(Debug, Clone)]
-pub struct Reverse {
-    /// One upstream a listener, in the order of the engine's listeners.
-    pub upstreams: Vec<SocketAddr>,
+pub struct Explicit {
+    pub listeners: Vec<Listener>,
     /// What records call the target.
     pub target: String,
+    /// How clients' names are resolved.
+    pub names: Arc<Names>,
+    /// See [`Forward::patience`].
+    pub patience: Duration,
+    /// See [`Forward::instance`].
+    pub instance: Arc<str>,
+    /// What is done with the TLS of the forward proxy's clients.
+    pub tls_out: tls::Policy,
+    /// What is done with TLS that arrives at a reverse proxy.
+    pub tls_in: tls::Policy,
 }
 
-impl Steering for Reverse {
+/// A listener of ours, and what is done with what arrives there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listener {
+    /// Where it listens, with its port.
+    pub address: SocketAddr,
+    pub serves: Serves,
+}
+
+/// What a listener is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serves {
+    /// Everything goes to this upstream, and is inbound.
+    Reverse(SocketAddr),
+    /// Clients say where they want to go; that is outbound.
+    Forward,
+}
+
+impl Explicit {
+    fn serves(&self, arrival: &Arrival) -> Result<Serves, Stray> {
+        self.listeners.get(arrival.listener).map(|listener| listener.serves).ok_or(Stray("no_upstream"))
+    }
+
+    fn connection(&self, arrival: &Arrival, direction: Direction, via: Via, server: SocketAddr) -> Connection {
+        let Arrival { id, client, at: accepted, .. } = *arrival;
+        Connection { id, direction, via, target: self.target.clone(), process: None, client, server, accepted }
+    }
+}
+
+impl Steering for Explicit {
     fn destination(&self, arrival: &Arrival) -> Result<Destination, Stray> {
-        let upstream = *self.upstreams.get(arrival.listener).ok_or(Stray("no_upstream"))?;
-        let connection = Connection {
-            id: arrival.id,
-            direction: Direction::Inbound,
-            via: Via::Reverse,
-            target: self.target.clone(),
-            process: None,
-            client: arrival.client,
-            server: upstream,
-            accepted: arrival.at,
-        };
-        Ok(Destination {
-            connection: Arc::new(connection),
-            dial: upstream,
-            source: None,
-            tag: 0,
-            tls: tls::Policy::Untouched,
-        })
+        match self.serves(arrival)? {
+            Serves::Reverse(upstream) => {
+                let connection = self.connection(arrival, Direction::Inbound, Via::Reverse, upstream);
+                let (connection, tls) = (Arc::new(connection), self.tls_in.clone());
+                Ok(Destination { connection, dial: upstream, source: None, tag: 0, tls })
+            }
+            Serves::Forward => Err(Stray("not_asked")),
+        }
+    }
+
+    fn route(&self, arrival: &Arrival) -> Result<Route, Stray> {
+        match self.serves(arrival)? {
+            Serves::Reverse(_) => self.destination(arrival).map(Route::To),
+            Serves::Forward => {
+                let unknown = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+                let connection = self.connection(arrival, Direction::Outbound, Via::ForwardHttp, unknown);
+                let (names, instance) = (Arc::clone(&self.names), Arc::clone(&self.instance));
+                let (patience, tls) = (self.patience, self.tls_out.clone());
+                Ok(Route::Forward(Box::new(Forward { connection, names, patience, instance, tls, tag: 0 })))
+            }
+        }
+    }
+
+    fn onward(&self, forward: &Forward, via: Via, to: SocketAddr) -> Result<Destination, OurOwn> {
+        if self.listeners.iter().any(|listener| leads_to(to, listener.address, is_of_this_host)) {
+            return Err(OurOwn);
+        }
+        let connection = Arc::new(forward.toward(via, to));
+        Ok(Destination { connection, dial: to, source: None, tag: forward.tag, tls: forward.tls.clone() })
+    }
+}
+
+/// Would a connection `to` this address arrive at the listener? By its own address, by the unspecified one (which the
+/// kernel takes for loopback), by any address of this host if it listens on all, or by an IPv4 address in IPv6's clothes.
+fn leads_to(to: SocketAddr, listener: SocketAddr, is_of_this_host: impl Fn(IpAddr) -> bool) -> bool {
+    let (ip, own) = (to.ip().to_canonical(), listener.ip().to_canonical());
+    let meant = match ip {
+        IpAddr::V4(v4) if v4.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(v6) if v6.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    to.port() == listener.port() && (meant == own || own.is_unspecified() && is_of_this_host(meant))
+}
+
+/// An address that a socket may be bound to is one of this host's.
+fn is_of_this_host(address: IpAddr) -> bool {
+    address.is_loopback() || std::net::UdpSocket::bind((address, 0)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_way_to_a_listener_of_ours_is_known() {
+        let interface: IpAddr = "10.9.8.7".parse().unwrap();
+        let of_this_host = |ip: IpAddr| ip.is_loopback() || ip == interface;
+        for (to, listener, expected) in [
+            ("127.0.0.1:4140", "127.0.0.1:4140", true),
+            ("127.0.0.1:4141", "127.0.0.1:4140", false),
+            ("127.0.0.2:4140", "127.0.0.1:4140", false),
+            ("0.0.0.0:4140", "127.0.0.1:4140", true),
+            ("[::ffff:127.0.0.1]:4140", "127.0.0.1:4140", true),
+            ("[::1]:4140", "127.0.0.1:4140", false),
+            ("[::1]:4140", "[::1]:4140", true),
+            ("[::]:4140", "[::1]:4140", true),
+            ("127.0.0.2:4140", "0.0.0.0:4140", true),
+            ("10.9.8.7:4140", "0.0.0.0:4140", true),
+            ("10.9.8.7:4140", "[::]:4140", true),
+            ("10.9.8.7:4140", "127.0.0.1:4140", false),
+            ("10.9.8.6:4140", "0.0.0.0:4140", false),
+            ("[::]:4140", "[::]:4140", true),
+        ] {
+            let found = leads_to(to.parse().unwrap(), listener.parse().unwrap(), of_this_host);
+            assert_eq!(found, expected, "{to} to {listener}");
+        }
     }
 }

@@ -89,7 +89,7 @@ fn bind_aside(address: IpAddr) -> io::Result<TcpListener> {
 ///
 /// # Errors
 /// What the kernel answers to socket, bind and listen.
-pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A port that a run before us had may be taken again at once; two listeners at a time are still refused.
     socket.set_reuse_address(true)?;
@@ -110,7 +110,7 @@ const FILES: u64 = 1 << 20;
 
 /// Lets this process open many files: a tunnel takes two, whatever the command's own limit is. Returns the limits as
 /// they were, for the command.
-pub(super) fn raise_file_limit() -> Option<(u64, u64)> {
+pub(crate) fn raise_file_limit() -> Option<(u64, u64)> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let higher = maximum.map_or(FILES, |maximum| maximum.max(FILES));
     // A higher hard limit is root's to take; everybody may go up to the one that is set.

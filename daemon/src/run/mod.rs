@@ -1,15 +1,14 @@
-//! `nodetap run`: a command, its control group, the hooks on it, the data plane behind them, and the recording. Also
-//! `nodetap proxy`, the same data plane and recording without hooks.
+//! `nodetap run`: a command, its control group, the hooks on it, the data plane behind them, and the recording.
 
 mod failure;
 mod ignored;
-mod listen;
+pub(crate) mod listen;
+mod metrics;
 mod observe;
 pub mod options;
 mod passed;
 mod processes;
-mod proxy;
-mod recording;
+pub(crate) mod recording;
 mod steer;
 mod trusted;
 mod upkeep;
@@ -30,7 +29,6 @@ use nodetap_proxy::tls::Policy;
 use rustix::event::{EventfdFlags, eventfd};
 
 pub use failure::Failure;
-pub use proxy::proxy;
 
 use self::ignored::IgnoredHosts;
 use self::listen::Listeners;
@@ -47,7 +45,7 @@ use crate::probes::{Maps, Probes, Ring};
 use crate::signals::{Forwarding, Hurry};
 
 /// After the command has ended: how long its last connections may take.
-const GRACE: Duration = Duration::from_secs(2);
+pub(crate) const GRACE: Duration = Duration::from_secs(2);
 /// The same while processes of the command still run.
 const GRACE_WITH_OTHERS: Duration = Duration::from_secs(5);
 /// Set for the command, so that a second `nodetap run` within it knows.
@@ -222,18 +220,18 @@ fn target_name(options: &Run) -> String {
     program.and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn workers(wanted: Option<u16>) -> usize {
+pub(crate) fn workers(wanted: Option<u16>) -> usize {
     let processors = || std::thread::available_parallelism().map_or(1, usize::from);
     wanted.map_or_else(processors, usize::from)
 }
 
-fn new_id() -> Ulid {
+pub(crate) fn new_id() -> Ulid {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     UlidSource::new(random()).next(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
 /// 128 bits from the kernel.
-fn random() -> u128 {
+pub(crate) fn random() -> u128 {
     let mut bytes = [0; 16];
     // Without the call (Linux before 3.17) identifiers are still unique within a run.
     let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());

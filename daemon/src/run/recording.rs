@@ -14,13 +14,14 @@ use nodetap_proxy::sink::Sink;
 use nodetap_proxy::tap::Limits;
 
 use super::Failure;
-use super::options;
 use super::passed::PassedThrough;
+use super::{metrics, options};
 use crate::child::Identity;
 use crate::commands::{export, output};
 use crate::probes::Counts;
 use crate::store::lines::Lines;
 use crate::store::{self, Observer, Owner, Recorder, Unseen, create_private, folder};
+use crate::telemetry::Serving;
 
 /// Reasons of losses that only the end of a run knows.
 const RING_FULL: &str = "kernel_ring_full";
@@ -32,7 +33,7 @@ const CUT_AT_EXIT: &str = "cut_at_exit";
 
 /// What the data plane writes to.
 #[derive(Debug, Clone)]
-pub(super) struct RecordingSink {
+pub(crate) struct RecordingSink {
     recorder: Recorder,
     passed: Arc<PassedThrough>,
 }
@@ -54,18 +55,20 @@ impl Sink for RecordingSink {
 
 /// A recording in progress.
 #[derive(Debug)]
-pub(super) struct Recording {
+pub(crate) struct Recording {
     recording: store::Recording,
     passed: Arc<PassedThrough>,
     folder: PathBuf,
     har: Option<PathBuf>,
     owner: Option<Owner>,
     quiet: bool,
+    /// As long as it is here, metrics are served.
+    _metrics: Option<Serving>,
 }
 
 /// How the run ended, beside what was recorded.
 #[derive(Debug)]
-pub(super) struct Aftermath {
+pub(crate) struct Aftermath {
     /// Processes of the command that still run.
     pub others: usize,
     /// Tunnels that did not end in time.
@@ -95,7 +98,7 @@ impl Recording {
     ///
     /// # Errors
     /// When something cannot be written.
-    pub(super) fn start(
+    pub(crate) fn start(
         options: &options::Recording,
         target: &str,
         id: Ulid,
@@ -122,12 +125,21 @@ impl Recording {
         let (recorder, recording) =
             Recorder::start(settings, observers).map_err(|source| Failure::Output { path: folder.clone(), source })?;
         let passed = Arc::new(PassedThrough::default());
-        let sink = RecordingSink { recorder, passed: Arc::clone(&passed) };
-        Ok((Self { recording, passed, folder, har: options.har.clone(), owner, quiet: options.quiet }, sink))
+        let metrics = options.metrics.map(|address| metrics::serve(address, recording.so_far(), Arc::clone(&passed)));
+        let recording = Self {
+            recording,
+            passed: Arc::clone(&passed),
+            folder,
+            har: options.har.clone(),
+            owner,
+            quiet: options.quiet,
+            _metrics: metrics.transpose()?,
+        };
+        Ok((recording, RecordingSink { recorder, passed }))
     }
 
     /// Writes what is left, exports what was asked for, and says what it came to.
-    pub(super) fn end(self, aftermath: &Aftermath) {
+    pub(crate) fn end(self, aftermath: &Aftermath) {
         for (reason, number) in aftermath.losses() {
             self.recording.lost(reason, number);
         }
@@ -168,7 +180,7 @@ impl Recording {
 }
 
 /// What taps keep.
-pub(super) fn limits(options: &options::Recording) -> Limits {
+pub(crate) fn limits(options: &options::Recording) -> Limits {
     Limits { body: usize::try_from(options.max_body).unwrap_or(usize::MAX), ..Limits::default() }
 }
 
@@ -249,6 +261,7 @@ mod tests {
             quiet: true,
             max_body: 1,
             max_store: 1 << 20,
+            metrics: None,
             workers: None,
         };
         let (recording, _sink) = Recording::start(&options, "app", Ulid::from(1), None).unwrap();

@@ -130,12 +130,12 @@ impl Acceptor {
     fn dispatch(&mut self, listener: usize, stream: TcpStream, client: SocketAddr) {
         let (at, accepted) = (unix_micros(), Instant::now());
         let id = self.ids.next(at);
-        let destination = stream
+        let route = stream
             .local_addr()
             .map_err(|_| Stray("gone"))
-            .and_then(|local| self.shared.settings.steering.destination(&Arrival { listener, client, local, at, id }));
-        let destination = match destination {
-            Ok(destination) => destination,
+            .and_then(|local| self.shared.settings.steering.route(&Arrival { listener, client, local, at, id }));
+        let route = match route {
+            Ok(route) => route,
             Err(Stray(reason)) => {
                 self.shared.strays.fetch_add(1, Ordering::Relaxed);
                 // Counted, and said at the end: a warning here would wait for whoever reads stderr.
@@ -148,7 +148,7 @@ impl Acceptor {
         if let Some(queue) = self.queues.get(self.next % self.queues.len()) {
             self.shared.open.fetch_add(1, Ordering::Relaxed);
             // A full queue makes new connections wait in the kernel, as they would for a busy server.
-            if queue.blocking_send(Job { stream, destination, accepted }).is_err() {
+            if queue.blocking_send(Job { stream, route, accepted }).is_err() {
                 self.shared.open.fetch_sub(1, Ordering::Relaxed);
             }
         }

@@ -4,16 +4,17 @@ use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::rc::Rc;
 use std::time::Duration;
 
 use nodetap_core::exchange::Outcome;
 use tokio::net::TcpStream;
 
 use super::desk::{Desk, Job};
-use super::opened;
 use super::tapped::{Clock, Tapped, Tick};
+use super::{forward, opened, terminated};
 use crate::dial::{self, Dialled};
-use crate::steering::Destination;
+use crate::steering::{Destination, Route};
 use crate::tap::{End, Side};
 use crate::tls::{self, Policy, Reason};
 use crate::tunnel::{Close, Pump, Scratch, Watch};
@@ -24,13 +25,23 @@ const RESET_GRACE: Duration = Duration::from_secs(5);
 /// How often a connection that holds no exchange is written down while it is open.
 const STILL_OPEN: Duration = Duration::from_secs(3600);
 
-pub(super) async fn serve(desk: &Desk, Job { stream, destination, accepted }: Job) {
-    let clock = Clock::new(accepted, destination.connection.accepted);
+pub(super) async fn serve(desk: &Rc<Desk>, Job { stream, route, accepted }: Job) {
     let client = match TcpStream::from_std(stream) {
         Ok(client) => client,
         Err(error) => return tracing::error!(%error, "cannot register a connection: it is closed"),
     };
     dial::prepare(&client);
+    match route {
+        Route::To(destination) => {
+            let clock = Clock::new(accepted, destination.connection.accepted);
+            onward(desk, &clock, client, destination).await;
+        }
+        Route::Forward(forward) => forward::serve(desk, accepted, client, *forward).await,
+    }
+}
+
+/// A connection whose destination is known from the beginning.
+async fn onward(desk: &Desk, clock: &Clock, client: TcpStream, destination: Destination) {
     let steering = &desk.shared.settings.steering;
     let dialled = tokio::select! {
         biased;
@@ -38,8 +49,8 @@ pub(super) async fn serve(desk: &Desk, Job { stream, destination, accepted }: Jo
         () = desk.cut() => Err(dial::Error::ClientGone),
     };
     match dialled {
-        Ok(upstream) => tunnel(desk, &clock, client, upstream, &destination).await,
-        Err(error) => unreached(desk, &clock, client, &destination, &error),
+        Ok(upstream) => tunnel(desk, clock, client, upstream, &destination).await,
+        Err(error) => unreached(desk, clock, client, &destination, &error),
     }
 }
 
@@ -54,7 +65,7 @@ pub(super) async fn tunnel(
     match &destination.tls {
         Policy::Untouched => pass(desk, clock, client, upstream, destination, None).await,
         Policy::Open(outbound) => opened::open(desk, clock, client, upstream, destination, outbound).await,
-        Policy::Terminate(inbound) => opened::terminate(desk, clock, client, upstream, destination, inbound).await,
+        Policy::Terminate(inbound) => terminated::terminate(desk, clock, client, upstream, destination, inbound).await,
     }
 }
 

@@ -8,14 +8,14 @@ use nodetap_core::ulid::UlidSource;
 use tokio::sync::Notify;
 
 use super::Shared;
-use crate::steering::Destination;
+use crate::steering::Route;
 use crate::tunnel::Scratch;
 
 /// A connection on its way from the acceptor to a worker.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) stream: std::net::TcpStream,
-    pub(super) destination: Destination,
+    pub(super) route: Route,
     /// When it was accepted.
     pub(super) accepted: Instant,
 }

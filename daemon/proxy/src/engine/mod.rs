@@ -5,8 +5,10 @@
 mod accept;
 mod connection;
 mod desk;
+mod forward;
 mod opened;
 mod tapped;
+mod terminated;
 mod worker;
 
 use std::io;

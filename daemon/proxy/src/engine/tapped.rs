@@ -79,11 +79,30 @@ pub(super) struct Tapped<'a> {
 
 impl<'a> Tapped<'a> {
     pub(super) fn new(desk: &'a Desk, clock: &'a Clock, destination: &'a Destination, tick: &'a Tick) -> Self {
+        Self::of(desk, clock, &destination.connection, tick, Some(clock.elapsed()))
+    }
+
+    /// Of a connection to the forward proxy, which has no server yet.
+    pub(super) fn unconnected(
+        desk: &'a Desk,
+        clock: &'a Clock,
+        connection: &'a Arc<Connection>,
+        tick: &'a Tick,
+    ) -> Self {
+        Self::of(desk, clock, connection, tick, None)
+    }
+
+    fn of(
+        desk: &'a Desk,
+        clock: &'a Clock,
+        connection: &'a Arc<Connection>,
+        tick: &'a Tick,
+        connected: Option<Micros>,
+    ) -> Self {
         let Settings { sink, limits, .. } = &desk.shared.settings;
-        let connection = &destination.connection;
         let tap = sink.wants_records().then(|| {
             let open = usize::try_from(desk.shared.open.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
-            Box::new(Tap::new(Arc::clone(connection), Some(clock.elapsed()), limits.share(open)))
+            Box::new(Tap::new(Arc::clone(connection), connected, limits.share(open)))
         });
         Self { desk, clock, connection, tick, tap, events: Vec::new(), first_word: None, first_end: None }
     }
@@ -101,6 +120,15 @@ impl<'a> Tapped<'a> {
         self.tick.0.set(tap.due());
         for event in self.events.drain(..) {
             sink.record(event);
+        }
+    }
+
+    /// The exchange that waits for its response goes to another server than the connection's, over a connection that
+    /// has stood from now on.
+    pub(super) fn relocate(&mut self, connection: &Arc<Connection>) {
+        let stood = self.clock.elapsed();
+        if let Some(tap) = &mut self.tap {
+            tap.relocate(connection, stood);
         }
     }
 

@@ -197,6 +197,15 @@ impl Tap {
         self.connected = Some(after_accept);
     }
 
+    /// One connection of the client may lead to several servers (a forward proxy's): what waits for its response, and
+    /// what is still to come, goes to the server of `connection`, which stood `connected` after the accept.
+    pub fn relocate(&mut self, connection: &Arc<Connection>, connected: Micros) {
+        self.connection = Arc::clone(connection);
+        if let Stage::Http1(http1) = &mut self.stage {
+            http1.relocate(connection, connected);
+        }
+    }
+
     /// Shows bytes that `from` sent. Records that became whole by them are pushed to `out`.
     pub fn observe(&mut self, from: Side, bytes: &[u8], now: UnixMicros, ids: &mut UlidSource, out: &mut Vec<Event>) {
         if bytes.is_empty() {
@@ -349,6 +358,7 @@ impl Tap {
         out: &mut Vec<Event>,
     ) {
         if !matches!(std::mem::replace(&mut self.stage, Stage::Finished), Stage::Finished) {
+            self.connected = None;
             self.summarise(Verdict { protocol: Protocol::Tcp, outcome, detail }, None, now, ids, out);
         }
     }

@@ -58,6 +58,8 @@ pub enum Error {
     Authority(#[source] rcgen::Error),
     #[error("what the authority signs would not verify: {0}")]
     Unfit(#[source] rustls::Error),
+    #[error("the certificate may not sign others (RFC 5280 §4.2.1.9): it is no authority's")]
+    NoAuthority,
     #[error("the authority has expired")]
     Expired,
     #[error("no certificate can be made for such a name")]

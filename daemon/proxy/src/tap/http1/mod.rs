@@ -39,8 +39,9 @@ mod responses;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use nodetap_core::exchange::{Exchange, Outcome, UnixMicros};
+use nodetap_core::exchange::{Connection, Exchange, Micros, Outcome, UnixMicros};
 
 use super::messages::{Fault, WebSocket};
 use super::{Context, End, Side, Verdict};
@@ -129,6 +130,13 @@ impl Http1 {
             ends: Ends::default(),
             blind: None,
             upgraded: None,
+        }
+    }
+
+    /// What waits for its response goes to another server.
+    pub(in crate::tap) fn relocate(&mut self, connection: &Arc<Connection>, connected: Micros) {
+        for open in &mut self.open {
+            open.relocate(connection, connected);
         }
     }
 

@@ -70,6 +70,13 @@ impl Open {
         }
     }
 
+    /// It goes to the server of `connection`, which stood `connected` after the accept.
+    pub(super) fn relocate(&mut self, connection: &Arc<Connection>, connected: Micros) {
+        self.record.connection = Arc::clone(connection);
+        let stood = connection.accepted.saturating_add(connected);
+        self.record.timing.connected = Some(after(self.record.time, stood));
+    }
+
     pub(super) fn count(&mut self, from: Side, bytes: u64) {
         add(&mut self.record.bytes, &self.record.connection, from, bytes);
     }

@@ -1,0 +1,206 @@
+//! A connection to the forward proxy, from its first byte to its last: ask where it goes, connect, answer, and from
+//! there on a tunnel like any other; or the HTTP proxy. Every end of it leaves a record that says why.
+
+mod http2;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nodetap_core::exchange::{Connection, Outcome, Via};
+use nodetap_core::ulid::Ulid;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::connection::tunnel;
+use super::desk::Desk;
+use super::tapped::{Clock, Tapped, Tick};
+use crate::dial;
+use crate::forward::ask::{self, Ask, Refusal, Tunnel, http_refusal};
+use crate::forward::authority::Authority;
+use crate::forward::http::{self, Over, Witness};
+use crate::forward::reach::{self, Reached};
+use crate::steering::Forward;
+use crate::tap::{End, Side};
+use crate::tunnel::Watch;
+
+/// How long a client may take to hear the last word.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// What a client that is sent away may still send without losing the last word to a reset, in bytes.
+const FAREWELL_BYTES: u64 = 1024 * 1024;
+
+const CUT: &str = "The connection was ended by nodetap.";
+
+pub(super) async fn serve(desk: &Rc<Desk>, mut accepted: Instant, mut client: TcpStream, mut forward: Forward) {
+    loop {
+        let clock = Clock::new(accepted, forward.connection.accepted);
+        let asked = tokio::select! {
+            biased;
+            asked = ask::ask(&mut client) => asked,
+            () = desk.cut() => {
+                note(desk, &clock, forward.connection, Outcome::Passthrough, CUT.to_owned());
+                return dial::reset(client);
+            }
+        };
+        match asked {
+            Ok(Ask::Tunnel(asked)) => return onward(desk, &clock, client, &forward, asked).await,
+            Ok(Ask::Http2) => return http2::serve(desk, &clock, client, &forward).await,
+            Ok(Ask::Http1) => match absolute(desk, &clock, client, &forward).await {
+                // On the same socket, and yet another connection: it goes somewhere else.
+                Some(same) => client = same,
+                None => return,
+            },
+            Err(refusal) => return refuse(desk, &clock, client, &forward, refusal).await,
+        }
+        accepted = Instant::now();
+        renew(desk, &mut forward, clock.now());
+    }
+}
+
+/// Another connection of the same client.
+fn renew(desk: &Desk, forward: &mut Forward, now: u64) -> Ulid {
+    let id = desk.ids.borrow_mut().next(now);
+    forward.connection.accepted = now;
+    forward.connection.id = id;
+    id
+}
+
+/// Connects to where the client wants to go, tells it, and pumps.
+async fn onward(desk: &Desk, clock: &Clock, mut client: TcpStream, forward: &Forward, asked: Tunnel) {
+    let Tunnel { dialect, to } = asked;
+    let steering = &desk.shared.settings.steering;
+    let gone = async {
+        tokio::select! {
+            _ = client.ready(Interest::ERROR) => {}
+            () = desk.cut() => {}
+        }
+    };
+    match reach::reach(forward, dialect.via(), &to, &**steering, gone).await {
+        Ok(Reached { upstream, destination }) => {
+            let local = upstream.stream.local_addr().unwrap_or(forward.connection.server);
+            // If it cannot be told, the tunnel finds out at once that its client has gone.
+            let _ = client.write_all(&dialect.granted(local)).await;
+            tunnel(desk, clock, client, upstream, &destination).await;
+        }
+        Err(error) => {
+            unreached(desk, clock, forward, dialect.via(), &to, &error);
+            if matches!(error, reach::Error::ClientGone { .. }) {
+                return dial::reset(client);
+            }
+            farewell(desk, client, &dialect.unreached(&error)).await;
+        }
+    }
+}
+
+/// Serves requests in absolute form. Gives the socket back when a CONNECT waits on it.
+async fn absolute(desk: &Desk, clock: &Clock, client: TcpStream, forward: &Forward) -> Option<TcpStream> {
+    let steering = &desk.shared.settings.steering;
+    let connection = Arc::new(forward.connection.clone());
+    let tick = Tick::default();
+    let tapped = Tapped::unconnected(desk, clock, &connection, &tick);
+    let scene = RefCell::new(Scene { desk, clock, forward, tapped });
+    let served = {
+        let mut serving = std::pin::pin!(http::serve(&client, forward, &**steering, &scene));
+        loop {
+            tokio::select! {
+                biased;
+                over = &mut serving => break Some(over),
+                () = desk.cut() => break None,
+                () = tick.due(clock) => scene.borrow_mut().tapped.with_tap(|tap, now, ids, out| tap.tick(now, ids, out)),
+            }
+        }
+    };
+    let mut tapped = scene.into_inner().tapped;
+    match served {
+        None => {
+            tapped.ended(Side::Server, End::Cut);
+            tapped.finish();
+            dial::reset(client);
+        }
+        Some(Over::Broken) => {
+            tapped.ended(Side::Server, End::Reset);
+            tapped.finish();
+            dial::reset_after_sending(client, FAREWELL).await;
+        }
+        Some(Over::Late) => {
+            let answer = http_refusal(408, "The head of the request did not come within 10 seconds.");
+            tapped.passed(Side::Server, &answer);
+            tapped.ended(Side::Server, End::Fin);
+            tapped.finish();
+            farewell(desk, client, &answer).await;
+        }
+        Some(Over::Closed) => {
+            tapped.ended(Side::Server, End::Fin);
+            tapped.finish();
+            farewell(desk, client, &[]).await;
+        }
+        Some(Over::Connect) => {
+            tapped.finish();
+            return Some(client);
+        }
+    }
+    None
+}
+
+/// The tap of a client's HTTP connection, and what else is written down about it.
+struct Scene<'a> {
+    desk: &'a Desk,
+    clock: &'a Clock,
+    forward: &'a Forward,
+    tapped: Tapped<'a>,
+}
+
+impl Watch for Scene<'_> {
+    fn passed(&mut self, from: Side, bytes: &[u8]) {
+        self.tapped.passed(from, bytes);
+    }
+
+    fn ended(&mut self, from: Side, end: End) {
+        self.tapped.ended(from, end);
+    }
+}
+
+impl Witness for Scene<'_> {
+    fn relocate(&mut self, connection: &Arc<Connection>) {
+        self.tapped.relocate(connection);
+    }
+
+    fn unreached(&mut self, asked: &Authority, error: &reach::Error) {
+        unreached(self.desk, self.clock, self.forward, Via::ForwardHttp, asked, error);
+    }
+}
+
+async fn refuse(desk: &Desk, clock: &Clock, client: TcpStream, forward: &Forward, refusal: Refusal) {
+    let Refusal { via, outcome, detail, answer } = refusal;
+    note(desk, clock, forward.toward(via, forward.connection.server), outcome, detail);
+    farewell(desk, client, &answer).await;
+}
+
+/// Writes down why there is no connection to where the client wanted to go.
+fn unreached(desk: &Desk, clock: &Clock, forward: &Forward, via: Via, asked: &Authority, error: &reach::Error) {
+    let server = error.tried().unwrap_or_else(|| (forward.connection.server.ip(), asked.port).into());
+    note(desk, clock, forward.toward(via, server), error.outcome(), error.sentence());
+}
+
+/// Writes down a connection that came to nothing.
+fn note(desk: &Desk, clock: &Clock, connection: Connection, outcome: Outcome, detail: String) {
+    let (connection, tick) = (Arc::new(connection), Tick::default());
+    Tapped::unconnected(desk, clock, &connection, &tick)
+        .with_tap(|tap, now, ids, out| tap.unreached(outcome, detail.into(), now, ids, out));
+}
+
+/// Says the last word and closes; a reset for what the client still sends must not take it back.
+async fn farewell(desk: &Desk, mut client: TcpStream, word: &[u8]) {
+    let said = async {
+        client.write_all(word).await?;
+        client.shutdown().await?;
+        tokio::io::copy(&mut (&mut client).take(FAREWELL_BYTES), &mut tokio::io::sink()).await
+    };
+    tokio::select! {
+        biased;
+        _ = timeout(FAREWELL, said) => {}
+        () = desk.cut() => {}
+    }
+}

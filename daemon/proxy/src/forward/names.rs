@@ -1,0 +1,211 @@
+//! Names of hosts, resolved as the target would resolve them: by its own `/etc/hosts` and `/etc/resolv.conf`, with their
+//! search list, `ndots`, timeouts and attempts (hosts(5), resolv.conf(5)). The files are read beneath the target's root,
+//! which no symbolic link in it leads out of, and again when they have changed. It refuses to know who asks.
+//!
+//! Nothing is cached: a target without a caching resolver has none with us either.
+//!
+//! The sockets to the name servers are made by hickory's `RuntimeProvider`, in [`Wires`]. Today they are made in the
+//! network namespace of this process; a target in another one needs a provider that makes them there.
+
+mod config;
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hickory_resolver::Resolver;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
+
+use config::{Hosts, ResolvConf};
+
+/// The most that is read of `/etc/resolv.conf`, in bytes.
+const RESOLV_CONF: u64 = 64 * 1024;
+/// The most that is read of `/etc/hosts`, in bytes.
+const HOSTS: u64 = 4 * 1024 * 1024;
+/// The port of name servers.
+const DNS: u16 = 53;
+
+/// What makes the sockets to the name servers.
+type Wires = TokioRuntimeProvider;
+
+/// Why a name has no address.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    #[error("no such host")]
+    NoAddress,
+    #[error("the name servers did not answer in time")]
+    TimedOut,
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The names as one target sees them.
+pub struct Names {
+    root: PathBuf,
+    port: u16,
+    seen: Mutex<Seen>,
+}
+
+/// What the files said when they were last read.
+#[derive(Default)]
+struct Seen {
+    hosts: Option<(Stamp, Arc<Hosts>)>,
+    resolver: Option<(Option<Stamp>, Arc<Resolver<Wires>>)>,
+}
+
+/// A file has changed when one of these has: device, inode, size, and the two times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp(u64, u64, i64, (i64, i64), (i64, i64));
+
+impl std::fmt::Debug for Names {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Names").field("root", &self.root).finish_non_exhaustive()
+    }
+}
+
+impl Names {
+    /// As whoever has this root directory sees them: `/`, or `/proc/<pid>/root`.
+    pub fn beneath(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), port: DNS, seen: Mutex::default() }
+    }
+
+    /// The same, asking the name servers on another port than 53.
+    pub fn on_port(self, port: u16) -> Self {
+        Self { port, ..self }
+    }
+
+    /// The addresses of a host, at least one, in the order in which they are to be tried.
+    ///
+    /// # Errors
+    /// When it has none, or nobody knows.
+    pub async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, Error> {
+        let hosts = self.hosts();
+        if let Some(found) = hosts.get(name) {
+            return Ok(in_turn(found));
+        }
+        if is_localhost(name) {
+            return Ok(in_turn(vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()]));
+        }
+        let resolver = self.resolver()?;
+        let found = resolver.lookup_ip(name).await.map_err(Error::from)?;
+        match in_turn(found.iter().collect()) {
+            found if found.is_empty() => Err(Error::NoAddress),
+            found => Ok(found),
+        }
+    }
+
+    /// `/etc/hosts` as it is now; an unreadable one counts as empty.
+    fn hosts(&self) -> Arc<Hosts> {
+        let opened = self.open("etc/hosts");
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match opened {
+            Ok((file, stamp)) => match &seen.hosts {
+                Some((then, hosts)) if *then == stamp => Arc::clone(hosts),
+                _ => {
+                    let hosts = Arc::new(Hosts::parse(&read(file, HOSTS).unwrap_or_default()));
+                    seen.hosts = Some((stamp, Arc::clone(&hosts)));
+                    hosts
+                }
+            },
+            Err(error) => {
+                tracing::debug!(%error, root = %self.root.display(), "no hosts file");
+                Arc::default()
+            }
+        }
+    }
+
+    /// A resolver that is set up as `/etc/resolv.conf` says now; without one, as its defaults are.
+    fn resolver(&self) -> Result<Arc<Resolver<Wires>>, Error> {
+        let opened = self.open("etc/resolv.conf").ok();
+        let stamp = opened.as_ref().map(|(_, stamp)| *stamp);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((then, resolver)) = &seen.resolver
+            && *then == stamp
+        {
+            return Ok(Arc::clone(resolver));
+        }
+        let text = opened.and_then(|(file, _)| read(file, RESOLV_CONF).ok()).unwrap_or_default();
+        let (config, options) = ResolvConf::parse(&text).into_hickory(self.port);
+        let built = Resolver::builder_with_config(config, Wires::default()).with_options(options).build();
+        let resolver = Arc::new(built.map_err(|error| Error::Failed(error.to_string()))?);
+        seen.resolver = Some((stamp, Arc::clone(&resolver)));
+        Ok(resolver)
+    }
+
+    /// Opens a regular file beneath the root. The root itself may be a magic link (`/proc/<pid>/root`), nothing below.
+    fn open(&self, path: &str) -> io::Result<(File, Stamp)> {
+        let root = open(&self.root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        // Without NONBLOCK a pipe in its place would be waited for.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let beneath = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let file = openat2(root, path, flags, Mode::empty(), beneath)?;
+        let stat = fstat(&file)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(io::Error::other(format!("{path} is no regular file")));
+        }
+        let times =
+            ((stat.st_mtime, nanoseconds(stat.st_mtime_nsec)), (stat.st_ctime, nanoseconds(stat.st_ctime_nsec)));
+        Ok((File::from(file), Stamp(stat.st_dev, stat.st_ino, stat.st_size, times.0, times.1)))
+    }
+}
+
+fn nanoseconds(nanoseconds: impl TryInto<i64>) -> i64 {
+    nanoseconds.try_into().unwrap_or(0)
+}
+
+fn read(file: File, most: u64) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    file.take(most).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// RFC 6761 §6.3.
+fn is_localhost(name: &str) -> bool {
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost")
+}
+
+/// Those that this host has a route to before the others (RFC 6724 §6, rule 1), the families in turn (RFC 8305 §4),
+/// each address once.
+fn in_turn(mut found: Vec<IpAddr>) -> Vec<IpAddr> {
+    let mut once = std::collections::HashSet::new();
+    found.retain(|address| once.insert(*address));
+    let (v6, v4): (Vec<_>, Vec<_>) = found.into_iter().partition(IpAddr::is_ipv6);
+    let first = |addresses: &[IpAddr]| addresses.first().is_some_and(|address| has_route(*address));
+    let (mut ahead, mut behind) =
+        if !first(&v6) && first(&v4) { (v4.into_iter(), v6.into_iter()) } else { (v6.into_iter(), v4.into_iter()) };
+    let mut turn = Vec::new();
+    loop {
+        match (ahead.next(), behind.next()) {
+            (None, None) => return turn,
+            pair => turn.extend(pair.0.into_iter().chain(pair.1)),
+        }
+    }
+}
+
+/// A datagram socket that is connected sends nothing, and fails without a route.
+fn has_route(to: IpAddr) -> bool {
+    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    std::net::UdpSocket::bind((any, 0)).and_then(|socket| socket.connect((to, DNS))).is_ok()
+}
+
+impl From<NetError> for Error {
+    fn from(error: NetError) -> Self {
+        match error {
+            NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
+                ResponseCode::NoError | ResponseCode::NXDomain => Self::NoAddress,
+                code => Self::Failed(format!("the name server answered: {code}")),
+            },
+            NetError::Timeout => Self::TimedOut,
+            error => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! Against a name server in the test's own process, and files beneath a folder of the test's own.
+
+use std::fs;
+use std::net::UdpSocket;
+use std::path::Path;
+use std::sync::mpsc;
+
+use hickory_resolver::proto::op::{Message, ResponseCode};
+use hickory_resolver::proto::rr::rdata::{A, AAAA};
+use hickory_resolver::proto::rr::{RData, Record, RecordType};
+use tempfile::TempDir;
+
+use super::*;
+
+/// Answers for the names that it knows, and tells what it was asked for.
+struct Server {
+    port: u16,
+    asked: mpsc::Receiver<String>,
+}
+
+impl Server {
+    fn knowing(known: &'static [(&'static str, [u8; 4])]) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let (asked_tx, asked) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 1500];
+            while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                let query = Message::from_vec(&buffer[..length]).unwrap();
+                let question = query.queries[0].clone();
+                let name = question.name().to_string();
+                let mut answer = Message::response(query.metadata.id, query.metadata.op_code);
+                answer.add_query(question.clone());
+                let address = known.iter().find(|(known, _)| name.eq_ignore_ascii_case(known)).map(|(_, ip)| *ip);
+                match (address, question.query_type()) {
+                    (Some(address), RecordType::A) => {
+                        answer.add_answer(Record::from_rdata(question.name().clone(), 60, RData::A(A(address.into()))));
+                    }
+                    (Some(_), RecordType::AAAA) if name.starts_with("both.") => {
+                        let address = AAAA(Ipv6Addr::LOCALHOST);
+                        answer.add_answer(Record::from_rdata(question.name().clone(), 60, RData::AAAA(address)));
+                    }
+                    (Some(_), _) => {}
+                    (None, _) => answer.metadata.response_code = ResponseCode::NXDomain,
+                }
+                socket.send_to(&answer.to_vec().unwrap(), from).unwrap();
+                if question.query_type() == RecordType::A && asked_tx.send(name).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { port, asked }
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.try_iter().collect()
+    }
+}
+
+fn root(resolv_conf: &str, hosts: &str) -> TempDir {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("etc")).unwrap();
+    fs::write(root.path().join("etc/resolv.conf"), resolv_conf).unwrap();
+    fs::write(root.path().join("etc/hosts"), hosts).unwrap();
+    root
+}
+
+fn names(root: &Path, server: &Server) -> Names {
+    Names::beneath(root).on_port(server.port)
+}
+
+fn lookup(names: &Names, name: &str) -> Result<Vec<IpAddr>, Error> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(names.lookup(name))
+}
+
+fn v4(octets: [u8; 4]) -> Vec<IpAddr> {
+    vec![octets.into()]
+}
+
+#[test]
+fn the_search_list_is_gone_through_as_ndots_says() {
+    let server = Server::knowing(&[("web.ns.svc.", [10, 0, 0, 1]), ("a.b.c.", [10, 0, 0, 2])]);
+    let root = root("nameserver 127.0.0.1\nsearch ns.svc svc\noptions ndots:2\n", "");
+    let names = names(root.path(), &server);
+    assert_eq!(lookup(&names, "web").unwrap(), v4([10, 0, 0, 1]));
+    assert_eq!(server.asked(), ["web.ns.svc."]);
+    // Two dots are enough to be asked for as it is first.
+    assert_eq!(lookup(&names, "a.b.c").unwrap(), v4([10, 0, 0, 2]));
+    assert_eq!(server.asked(), ["a.b.c."]);
+    // One is not.
+    assert!(matches!(lookup(&names, "b.c"), Err(Error::NoAddress)));
+    assert_eq!(server.asked(), ["b.c.ns.svc.", "b.c.svc.", "b.c."]);
+    // Whoever ends a name with a dot means it.
+    assert!(matches!(lookup(&names, "web."), Err(Error::NoAddress)));
+    assert_eq!(server.asked(), ["web."]);
+}
+
+#[test]
+fn the_hosts_file_comes_first_and_localhost_is_known_without_one() {
+    let server = Server::knowing(&[("web.", [10, 0, 0, 1])]);
+    let root = root("nameserver 127.0.0.1\n", "10.9.9.9 web\n");
+    let names = names(root.path(), &server);
+    assert_eq!(lookup(&names, "WEB").unwrap(), v4([10, 9, 9, 9]));
+    let local = lookup(&names, "LocalHost").unwrap();
+    assert!(local.len() == 2 && local.iter().all(IpAddr::is_loopback), "{local:?}");
+    assert_eq!(server.asked(), Vec::<String>::new());
+}
+
+#[test]
+fn files_that_change_are_read_again() {
+    let server = Server::knowing(&[("web.one.", [10, 0, 0, 1]), ("web.two.", [10, 0, 0, 2])]);
+    let root = root("nameserver 127.0.0.1\nsearch one\n", "");
+    let names = names(root.path(), &server);
+    assert_eq!(lookup(&names, "web").unwrap(), v4([10, 0, 0, 1]));
+    fs::write(root.path().join("etc/resolv.conf"), "nameserver 127.0.0.1\nsearch two two\n").unwrap();
+    assert_eq!(lookup(&names, "web").unwrap(), v4([10, 0, 0, 2]));
+    fs::write(root.path().join("etc/hosts"), "10.0.0.3 web\n").unwrap();
+    assert_eq!(lookup(&names, "web").unwrap(), v4([10, 0, 0, 3]));
+    fs::remove_file(root.path().join("etc/hosts")).unwrap();
+    assert_eq!(lookup(&names, "web").unwrap(), v4([10, 0, 0, 2]));
+}
+
+#[test]
+fn no_link_leads_out_of_the_root_and_nothing_but_a_file_is_opened() {
+    let server = Server::knowing(&[("web.", [10, 0, 0, 1])]);
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("hosts"), "10.6.6.6 web\n").unwrap();
+    let root = root("nameserver 127.0.0.1\n", "");
+    let hosts = root.path().join("etc/hosts");
+    let names = names(root.path(), &server);
+    let up = format!("../../../../../../../../..{}", outside.path().join("hosts").display());
+    for link in [outside.path().join("hosts"), up.into(), "/proc/self/root/etc/hosts".into()] {
+        fs::remove_file(&hosts).unwrap();
+        std::os::unix::fs::symlink(&link, &hosts).unwrap();
+        assert_eq!(lookup(&names, "web").unwrap(), v4([10, 0, 0, 1]), "{}", link.display());
+    }
+    // A link that means something beneath the root is followed there.
+    fs::remove_file(&hosts).unwrap();
+    fs::write(root.path().join("real"), "10.7.7.7 web\n").unwrap();
+    std::os::unix::fs::symlink("/real", &hosts).unwrap();
+    assert_eq!(lookup(&names, "web").unwrap(), v4([10, 7, 7, 7]));
+    // A pipe would be waited for.
+    fs::remove_file(&hosts).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, &hosts, Mode::RUSR).unwrap();
+    assert_eq!(lookup(&names, "web").unwrap(), v4([10, 0, 0, 1]));
+}
+
+#[test]
+fn both_families_are_asked_for() {
+    let server = Server::knowing(&[("both.example.", [127, 0, 0, 5])]);
+    let root = root("nameserver 127.0.0.1\n", "");
+    let found = lookup(&names(root.path(), &server), "both.example").unwrap();
+    assert_eq!(found.len(), 2, "{found:?}");
+}
+
+#[test]
+fn a_server_that_is_silent_is_waited_for_as_long_as_the_file_says() {
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let root = root("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n", "");
+    let names = Names::beneath(root.path()).on_port(silent.local_addr().unwrap().port());
+    let failed = lookup(&names, "web.example.");
+    assert!(matches!(failed, Err(Error::TimedOut)), "{failed:?}");
+}
+
+#[test]
+fn families_take_turns_and_nothing_comes_twice() {
+    let a = |text: &str| text.parse::<IpAddr>().unwrap();
+    let found = vec![a("127.0.0.1"), a("127.0.0.2"), a("127.0.0.1"), a("::1"), a("127.0.0.3")];
+    let turn = in_turn(found);
+    assert_eq!(turn.len(), 4, "{turn:?}");
+    assert_eq!(turn.iter().filter(|address| address.is_ipv6()).count(), 1);
+    assert!(turn[..2].contains(&a("::1")), "{turn:?}");
+}
