@@ -1,6 +1,7 @@
 //! What can be said to `nodetap run`, and how recording goes for everyone who records.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
