@@ -20,7 +20,7 @@ const STEPS: &[&str] = &[
     "GET /missing",
     "GET /redirect",
     "GET /random",
-    "PUT /upload 1048576",
+    "PUT /upload 1000000",
     "GET /events",
     "GET /trailers",
 ];

@@ -1,6 +1,6 @@
 //! A server over TLS on loopback with an authority of its own, and the variables by which programs come to trust it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
@@ -45,20 +45,8 @@ impl Https {
     /// When there is no Python, or it does not start.
     pub fn start() -> Result<Self> {
         let folder = Folder::new()?;
-        let key = KeyPair::generate()?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "somebody's own CA");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let root = params.self_signed(&key)?;
-        let leaf_key = KeyPair::generate()?;
-        let mut leaf = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
-        leaf.use_authority_key_identifier_extension = true;
-        let leaf = leaf.signed_by(&leaf_key, &Issuer::new(params, &key))?;
+        issue(&folder)?;
         let (certificate, key) = (folder.join("leaf.pem"), folder.join("leaf.key"));
-        std::fs::write(folder.join("roots.pem"), root.pem())?;
-        std::fs::write(&certificate, leaf.pem())?;
-        std::fs::write(&key, leaf_key.serialize_pem())?;
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("peers/https.py");
         let mut command = Command::new("/usr/bin/python3");
         let process = Process::start(command.arg(script).arg(&certificate).arg(&key))?;
@@ -79,4 +67,26 @@ impl Https {
     pub fn roots(&self) -> PathBuf {
         self.folder.join("roots.pem")
     }
+}
+
+/// Writes a certificate for localhost and 127.0.0.1 into a folder: `leaf.pem`, `leaf.key`, and in `roots.pem` the root of
+/// an authority that is made for it.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn issue(folder: &Path) -> Result<()> {
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "somebody's own CA");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let root = params.self_signed(&key)?;
+    let leaf_key = KeyPair::generate()?;
+    let mut leaf = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
+    leaf.use_authority_key_identifier_extension = true;
+    let leaf = leaf.signed_by(&leaf_key, &Issuer::new(params, &key))?;
+    std::fs::write(folder.join("roots.pem"), root.pem())?;
+    std::fs::write(folder.join("leaf.pem"), leaf.pem())?;
+    std::fs::write(folder.join("leaf.key"), leaf_key.serialize_pem())?;
+    Ok(())
 }

@@ -14,12 +14,12 @@ use crate::{nodetap, process};
 
 const SCHEMA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../daemon/core/record.schema.json");
 
-/// All records of a folder of segments, oldest first.
+/// All records of a folder of segments, oldest first, messages among them.
 ///
 /// # Errors
 /// When `nodetap ls` fails, or a record does not pass the schema.
 pub fn records(folder: &Path) -> Result<Vec<Value>> {
-    list(folder, &[])
+    list(folder, &["--messages"])
 }
 
 /// The losses of a folder of segments.

@@ -92,9 +92,16 @@ impl Messages {
     /// When one of them has no body.
     pub fn list(&self, exchange: &str) -> Result<Vec<(String, String, Content)>> {
         let list = self.0.get(exchange).map(Vec::as_slice).unwrap_or_default();
-        list.iter()
-            .map(|message| Ok((word(&message["from"])?, word(&message["type"])?, content(&message["body"])?)))
-            .collect()
+        let content = |message: &Value| match message["code"].as_u64() {
+            // Of a WebSocket's close message: on the wire the two are one (RFC 6455 §5.5.1).
+            Some(code) => {
+                let code = u16::try_from(code).context("no code of a close message")?.to_be_bytes();
+                let bytes = [&code, kept(&message["body"]).as_slice()].concat();
+                Ok((bytes.len() as u64, digest(&bytes)))
+            }
+            None => content(&message["body"]),
+        };
+        list.iter().map(|message| Ok((word(&message["from"])?, word(&message["type"])?, content(message)?))).collect()
     }
 
     /// What one side sent, as if it were one.
@@ -112,7 +119,7 @@ impl Messages {
 /// When it was cut.
 pub fn content(body: &Value) -> Result<Content> {
     if body["truncated"] == true {
-        bail!("a body was cut: {body}");
+        bail!("of {} bytes of a body {} were kept", body["size"], body["kept"]);
     }
     Ok((body["size"].as_u64().unwrap_or(0), digest(&kept(body))))
 }

@@ -167,9 +167,13 @@ fn passthrough(tls: &TlsFacts) -> Option<&str> {
 /// A reason of [`TlsFacts::passthrough`] in words; one that is not known here stays as it is.
 pub fn said(reason: &str) -> &str {
     match reason {
+        "asked" => "left alone as asked",
         "upstream_unverified" => "the server's certificate does not verify",
         "client_certificate_wanted" => "the server wants a client certificate",
         "upstream_unsupported" => "the server's TLS is not supported",
+        "upstream_failed" => "the handshake with the server failed",
+        "client_unsupported" => "the client's TLS is not supported",
+        "no_certificate" => "no certificate can be made for the server's name",
         "client_rejected" => "pinned by the client",
         "client_silent" => "the client closes in silence, it may pin",
         "hello_unreadable" => "the ClientHello is not readable",

@@ -5,7 +5,7 @@ pub mod options;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nodetap_proxy::engine::{Engine, Settings};
 use nodetap_proxy::forward::names::Names;
@@ -18,6 +18,7 @@ use signal_hook::iterator::Signals;
 use self::options::Proxy;
 use crate::run::recording::{self, Recording};
 use crate::run::{Failure, GRACE, listen, new_id, random, workers};
+use crate::trust::Served;
 
 /// Serves until a signal says to end.
 ///
@@ -26,6 +27,9 @@ use crate::run::{Failure, GRACE, listen, new_id, random, workers};
 pub fn proxy(options: &Proxy) -> Result<u8, Failure> {
     options.check().map_err(Failure::Usage)?;
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(Failure::internal("handle signals"))?;
+    let opened = options.tls_out.standing_outbound(SystemTime::now())?;
+    let served = options.tls_in.served(&options.tls_out)?;
+    let tls_in = served.as_ref().map_or(Policy::Untouched, |served| Policy::Terminate(Arc::clone(&served.inbound)));
     listen::raise_file_limit();
     let (sockets, listeners) = listeners(options)?;
     let (recording, sink): (Option<Recording>, Arc<dyn Sink>) = if options.no_record {
@@ -41,8 +45,8 @@ pub fn proxy(options: &Proxy) -> Result<u8, Failure> {
         names: Arc::new(Names::beneath("/")),
         patience: Duration::from_secs(options.connect_timeout.into()),
         instance: format!("{:08x}", random() & 0xffff_ffff).into(),
-        tls_out: Policy::Untouched,
-        tls_in: Policy::Untouched,
+        tls_out: opened.map_or(Policy::Untouched, Policy::Open),
+        tls_in,
     };
     let settings = Settings {
         workers: workers(options.recording.workers),
@@ -51,7 +55,10 @@ pub fn proxy(options: &Proxy) -> Result<u8, Failure> {
         sink,
     };
     let engine = Engine::start(sockets, settings, random).map_err(Failure::internal("start the data plane"))?;
+    let renewing =
+        served.map(Served::keep_renewing).transpose().map_err(Failure::internal("watch the certificate's files"))?;
     signals.forever().next();
+    drop(renewing);
     // A second signal means now.
     let drained = engine.drain(GRACE, || signals.pending().next().is_some());
     if let Some(recording) = recording {

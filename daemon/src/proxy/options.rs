@@ -6,12 +6,17 @@ use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 
 use crate::run::options::Recording;
+use crate::trust;
 
 /// `nodetap proxy`.
 #[derive(Debug, Clone, Args)]
 pub struct Proxy {
     #[command(flatten)]
     pub recording: Recording,
+    #[command(flatten)]
+    pub tls_out: trust::Options,
+    #[command(flatten)]
+    pub tls_in: trust::InboundOptions,
     /// Listen on ADDR for clients of a forward proxy: HTTP, CONNECT, SOCKS 4, 4a and 5; may be repeated
     #[arg(long, required_unless_present = "reverse", value_name = "ADDR", value_parser = resolve)]
     pub forward: Vec<SocketAddr>,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::{cgroup, child, probes, trust};
+use crate::{cgroup, child, probes, telemetry, trust};
 
 /// EX_NOPERM of sysexits(3): this machine or this user lacks something.
 const LACKING: u8 = 77;
@@ -40,6 +40,8 @@ pub enum Failure {
     Listen { address: std::net::SocketAddr, source: io::Error },
     #[error("cannot write to {path}: {source}; name another place")]
     Output { path: PathBuf, source: io::Error },
+    #[error("{0}; choose another address for --metrics")]
+    Metrics(#[from] telemetry::Error),
     #[error("cannot {what}: {source}")]
     Internal { what: &'static str, source: io::Error },
 }
@@ -55,7 +57,7 @@ impl Failure {
         match self {
             Self::Cgroup { .. } | Self::Probes { .. } => LACKING,
             Self::Usage(_) | Self::Identity(_) | Self::Trust(_) => USAGE,
-            Self::Listen { .. } | Self::Output { .. } | Self::Internal { .. } => FAILED,
+            Self::Listen { .. } | Self::Metrics(_) | Self::Output { .. } | Self::Internal { .. } => FAILED,
         }
     }
 }

@@ -3,6 +3,7 @@
 mod failure;
 mod ignored;
 pub(crate) mod listen;
+mod metrics;
 mod observe;
 pub mod options;
 mod passed;

@@ -1,6 +1,7 @@
 //! What can be said to `nodetap run`, and how recording goes for everyone who records.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -32,6 +33,9 @@ pub struct Recording {
     /// Bytes of all segments together; the oldest goes first, and is counted
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size::parse)]
     pub max_store: u64,
+    /// Serve numbers for Prometheus at http://ADDR/metrics
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<SocketAddr>,
     /// Threads for traffic [default: one a processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub workers: Option<u16>,

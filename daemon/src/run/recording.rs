@@ -14,13 +14,14 @@ use nodetap_proxy::sink::Sink;
 use nodetap_proxy::tap::Limits;
 
 use super::Failure;
-use super::options;
 use super::passed::PassedThrough;
+use super::{metrics, options};
 use crate::child::Identity;
 use crate::commands::{export, output};
 use crate::probes::Counts;
 use crate::store::lines::Lines;
 use crate::store::{self, Observer, Owner, Recorder, Unseen, create_private, folder};
+use crate::telemetry::Serving;
 
 /// Reasons of losses that only the end of a run knows.
 const RING_FULL: &str = "kernel_ring_full";
@@ -61,6 +62,8 @@ pub(crate) struct Recording {
     har: Option<PathBuf>,
     owner: Option<Owner>,
     quiet: bool,
+    /// As long as it is here, metrics are served.
+    _metrics: Option<Serving>,
 }
 
 /// How the run ended, beside what was recorded.
@@ -122,8 +125,17 @@ impl Recording {
         let (recorder, recording) =
             Recorder::start(settings, observers).map_err(|source| Failure::Output { path: folder.clone(), source })?;
         let passed = Arc::new(PassedThrough::default());
-        let sink = RecordingSink { recorder, passed: Arc::clone(&passed) };
-        Ok((Self { recording, passed, folder, har: options.har.clone(), owner, quiet: options.quiet }, sink))
+        let metrics = options.metrics.map(|address| metrics::serve(address, recording.so_far(), Arc::clone(&passed)));
+        let recording = Self {
+            recording,
+            passed: Arc::clone(&passed),
+            folder,
+            har: options.har.clone(),
+            owner,
+            quiet: options.quiet,
+            _metrics: metrics.transpose()?,
+        };
+        Ok((recording, RecordingSink { recorder, passed }))
     }
 
     /// Writes what is left, exports what was asked for, and says what it came to.
@@ -169,7 +181,10 @@ impl Recording {
 
 /// What taps keep.
 pub(crate) fn limits(options: &options::Recording) -> Limits {
-    Limits { body: usize::try_from(options.max_body).unwrap_or(usize::MAX), ..Limits::default() }
+    let body = usize::try_from(options.max_body).unwrap_or(usize::MAX);
+    let Limits { waiting, .. } = Limits::default();
+    // What the streams of one connection keep together: whoever wants larger bodies wants more than one of them.
+    Limits { body, waiting: waiting.max(body.saturating_mul(4)), ..Limits::default() }
 }
 
 /// The folder of recordings of whoever the command runs as: who called sudo finds them without sudo.
@@ -249,6 +264,7 @@ mod tests {
             quiet: true,
             max_body: 1,
             max_store: 1 << 20,
+            metrics: None,
             workers: None,
         };
         let (recording, _sink) = Recording::start(&options, "app", Ulid::from(1), None).unwrap();

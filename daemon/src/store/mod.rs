@@ -22,7 +22,7 @@ mod writer;
 
 pub use medium::{Disk, Medium, Owner, Sink, create_private};
 pub use observe::{Observer, Unseen};
-pub use recorder::{Recorder, Recording, Settings, Totals};
+pub use recorder::{Recorder, Recording, Settings, SoFar, Totals};
 
 /// Extension of a segment that is being written.
 pub(crate) const OPEN: &str = "open";

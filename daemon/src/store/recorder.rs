@@ -150,7 +150,25 @@ pub struct Recording {
     started: u64,
 }
 
+/// Shows what a recording came to so far, to whoever asks meanwhile.
+#[derive(Debug, Clone)]
+pub struct SoFar {
+    progress: Arc<Progress>,
+}
+
+impl SoFar {
+    /// As of the last batch that was written.
+    pub fn totals(&self) -> Totals {
+        self.progress.totals.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 impl Recording {
+    /// To ask while it goes on, from elsewhere.
+    pub fn so_far(&self) -> SoFar {
+        SoFar { progress: Arc::clone(&self.progress) }
+    }
+
     /// Counts what was lost at some time of the recording, whatever is in the queue.
     pub fn lost(&self, reason: &'static str, exchanges: u64) {
         let (time, until, target) = (self.started, now().unix, self.settings.target.clone());

@@ -90,6 +90,11 @@ fn curl_is_served_as_to_http2_in_tunnels() {
 }
 
 #[test]
+fn curl_upgrades_to_http2_in_tunnels() {
+    through(Client::CurlUpgrade, &[Way::Connect, Way::Socks5]);
+}
+
+#[test]
 fn wget_is_served_as_without_the_proxy() {
     through(Client::Wget, &[Way::Http]);
 }

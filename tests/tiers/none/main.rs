@@ -14,4 +14,5 @@ mod peers;
 mod recording;
 mod streams;
 mod testssl;
+mod tls_options;
 mod tunnel;

@@ -149,7 +149,9 @@ impl Lane {
         let before = middle.map(settled).transpose()?;
         let result = load(self)?;
         let after = middle.map(settled).transpose()?;
-        let cpu = before.zip(after).map(|(before, after)| (after - before) * 1e6 / requests(&result));
+        let requests = Some(requests(&result)).filter(|requests| *requests > 0.0);
+        let used = before.zip(after).map(|(before, after)| (after - before) * 1e6);
+        let cpu = used.zip(requests).map(|(used, requests)| used / requests);
         ensure!(cpu.is_none_or(|cpu| cpu >= LEAST_CPU), "{}: the load went past it ({cpu:?} µs)", self.name);
         Ok((result, cpu))
     }

@@ -93,9 +93,10 @@ impl Standings {
         }
     }
 
-    /// A row's figure to that of another row.
+    /// A row's figure to that of another row; `None` also when that is 0, for it is no measure.
     pub(super) fn ratio(&self, key: &str, name: &str, to: &str) -> Option<f64> {
-        Some(self.value(name, key)? / self.value(to, key)?)
+        let (value, to) = (self.value(name, key)?, self.value(to, key)?);
+        (to > 0.0).then(|| value / to)
     }
 }
 
@@ -143,5 +144,6 @@ mod tests {
         assert_eq!(of_none, [None; 4]);
         assert_eq!(standings.ratio("speed", "one", "one"), Some(1.0));
         assert_eq!(standings.ratio("speed", "one", "none"), None);
+        assert_eq!(of(FIGURES, &[("one", &[round(0.0)])]).ratio("speed", "one", "one"), None);
     }
 }

@@ -11,9 +11,8 @@ use nodetap_core::exchange::Outcome;
 use tokio::net::TcpStream;
 
 use super::desk::{Desk, Job};
-use super::forward;
-use super::opened;
 use super::tapped::{Clock, Tapped, Tick};
+use super::{forward, opened, terminated};
 use crate::dial::{self, Dialled};
 use crate::steering::{Destination, Route};
 use crate::tap::{End, Side};
@@ -66,7 +65,7 @@ pub(super) async fn tunnel(
     match &destination.tls {
         Policy::Untouched => pass(desk, clock, client, upstream, destination, None).await,
         Policy::Open(outbound) => opened::open(desk, clock, client, upstream, destination, outbound).await,
-        Policy::Terminate(inbound) => opened::terminate(desk, clock, client, upstream, destination, inbound).await,
+        Policy::Terminate(inbound) => terminated::terminate(desk, clock, client, upstream, destination, inbound).await,
     }
 }
 

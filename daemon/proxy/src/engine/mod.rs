@@ -8,6 +8,7 @@ mod desk;
 mod forward;
 mod opened;
 mod tapped;
+mod terminated;
 mod worker;
 
 use std::io;

@@ -1,4 +1,4 @@
-//! A connection whose TLS is to be opened, or ends here: decides, with the handshakes, whether it can be, and otherwise
+//! A connection whose TLS is to be opened: decides, with the handshakes, whether it can be, and otherwise
 //! has it passed through on a fresh upstream connection, to which the client's own ClientHello goes (it was never taken
 //! off the socket). No connection that would work without us fails with us, but the first two of a client that refuses
 //! our certificate.
@@ -23,19 +23,17 @@ use crate::tap::tls::Offer;
 use crate::tls::handshake::{Unagreed, answer, refusal, with_client, with_server};
 use crate::tls::hello::{Heard, Hello, hear};
 use crate::tls::leg::Leg;
-use crate::tls::{Inbound, Outbound, Pump, Reason};
+use crate::tls::{Outbound, Pump, Reason};
 
-/// Where TLS ends here, a client may keep silent for so long before its first byte.
-const IDLE: Duration = Duration::from_secs(60);
 /// A client that leaves in silence later than this after the handshake did not do so because of our certificate.
 const HASTE: Duration = Duration::from_secs(10);
 
 /// What all steps need to know of a connection.
 #[derive(Clone, Copy)]
-struct Case<'a> {
-    desk: &'a Desk,
-    clock: &'a Clock,
-    destination: &'a Destination,
+pub(super) struct Case<'a> {
+    pub(super) desk: &'a Desk,
+    pub(super) clock: &'a Clock,
+    pub(super) destination: &'a Destination,
 }
 
 /// Opens the target's TLS where that breaks nothing.
@@ -256,14 +254,14 @@ impl Case<'_> {
     }
 
     /// As whom the server has to identify itself, and we in its place; `None`: what was asked for is no host's name.
-    fn server_name(&self, offer: &Offer) -> Option<ServerName<'static>> {
+    pub(super) fn server_name(&self, offer: &Offer) -> Option<ServerName<'static>> {
         match &offer.sni {
             Some(sni) => DnsName::try_from(&sni[..]).ok().map(|name| ServerName::DnsName(name.to_owned())),
             None => Some(ServerName::IpAddress(self.address().into())),
         }
     }
 
-    fn address(&self) -> IpAddr {
+    pub(super) fn address(&self) -> IpAddr {
         self.destination.connection.server.ip().to_canonical()
     }
 
@@ -271,13 +269,13 @@ impl Case<'_> {
         UnixTime::since_unix_epoch(Duration::from_micros(self.clock.now()))
     }
 
-    fn facts(&self, offer: &Offer) -> TlsFacts {
+    pub(super) fn facts(&self, offer: &Offer) -> TlsFacts {
         let mut facts = TlsFacts::default();
         offer.tell(&mut facts);
         facts
     }
 
-    fn facts_of(&self, offer: &Offer, near: &Leg) -> TlsFacts {
+    pub(super) fn facts_of(&self, offer: &Offer, near: &Leg) -> TlsFacts {
         let session = near.session();
         let alpn = session.and_then(|session| session.alpn());
         TlsFacts {
@@ -288,7 +286,7 @@ impl Case<'_> {
     }
 
     /// Of a connection whose handshake came to nothing.
-    fn record(&self, facts: TlsFacts, outcome: Outcome, detail: Cow<'static, str>) {
+    pub(super) fn record(&self, facts: TlsFacts, outcome: Outcome, detail: Cow<'static, str>) {
         Tapped::new(self.desk, self.clock, self.destination, &Tick::default())
             .with_tap(|tap, now, ids, out| tap.no_handshake(facts, outcome, detail, now, ids, out));
     }
@@ -301,121 +299,4 @@ async fn has_ended(client: &TcpStream) -> bool {
         ready = client.ready(Interest::READABLE) => ready.is_ok_and(|ready| ready.is_read_closed()),
         () = std::future::ready(()) => false,
     }
-}
-
-/// TLS ends here, with the user's own certificate.
-pub(super) async fn terminate(
-    desk: &Desk,
-    clock: &Clock,
-    client: TcpStream,
-    upstream: Dialled,
-    destination: &Destination,
-    inbound: &Inbound,
-) {
-    let case = Case { desk, clock, destination };
-    let begun = tokio::select! {
-        biased;
-        begun = case.begin(&client, &upstream.stream, inbound) => begun,
-        _ = client.ready(Interest::ERROR) => Err(Refused::new(Outcome::ClientAborted, "The client reset the connection.")),
-        () = desk.cut() => Err(Refused::new(Outcome::ClientAborted, "The connection was ended by nodetap.")),
-    };
-    match begun {
-        Ok((facts, near, far)) => {
-            let tick = Tick::default();
-            let mut watch = Tapped::new(desk, clock, destination, &tick);
-            watch.with_tap(|tap, _, _, _| tap.opened(Arc::new(facts)));
-            let mut pipe = Pipe::Opened(Box::new(Pump::new(near, far)));
-            relay(desk, clock, client, upstream.stream, &mut pipe, &mut watch, &tick).await;
-            watch.finish();
-        }
-        Err(Refused { facts, outcome, detail }) => {
-            drop(client);
-            drop(upstream.stream);
-            case.record(facts, outcome, detail);
-        }
-    }
-    give_back(desk, upstream.announced);
-}
-
-/// A connection that came to nothing where TLS ends here.
-struct Refused {
-    facts: TlsFacts,
-    outcome: Outcome,
-    detail: Cow<'static, str>,
-}
-
-impl Refused {
-    fn new(outcome: Outcome, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { facts: TlsFacts::default(), outcome, detail: detail.into() }
-    }
-}
-
-impl Case<'_> {
-    async fn begin(
-        self,
-        client: &TcpStream,
-        server: &TcpStream,
-        inbound: &Inbound,
-    ) -> Result<(TlsFacts, Leg, Leg), Refused> {
-        let hello = match hear(client, None, &self.desk.scratch, Some(IDLE)).await {
-            Heard::Whole(hello) => hello,
-            heard => return Err(unheard(&heard)),
-        };
-        let far = self.towards(server, &hello.offer, inbound).await?;
-        let chosen = match far.session() {
-            Some(session) => session.alpn(),
-            None => inbound.choose(&hello.offer.alpn),
-        };
-        let refused = |error: &rustls::Error| Refused {
-            facts: self.facts(&hello.offer),
-            ..Refused::new(Outcome::Malformed, format!("The TLS handshake with the client failed: {error}."))
-        };
-        let session = inbound.accept(chosen).map_err(|error| Refused::new(Outcome::Malformed, error.to_string()))?;
-        // An alert that comes of it is sent by the handshake, which then ends.
-        let (mut near, _) = answer(&hello, session);
-        match with_client(client, &hello, &mut near, &self.desk.scratch).await {
-            Ok(()) => Ok((TlsFacts { opened: true, ..self.facts_of(&hello.offer, &near) }, near, far)),
-            Err(Unagreed::Failed(error)) => Err(refused(&error)),
-            Err(Unagreed::Rejected(alert)) => Err(Refused {
-                facts: self.facts(&hello.offer),
-                ..Refused::new(
-                    Outcome::ClientAborted,
-                    format!("The client refused the certificate with alert {} ({alert:?}).", u8::from(alert)),
-                )
-            }),
-            Err(Unagreed::Gone) => Err(Refused {
-                facts: self.facts(&hello.offer),
-                ..Refused::new(Outcome::ClientAborted, "The client left the TLS handshake.")
-            }),
-        }
-    }
-
-    /// The leg to the application.
-    async fn towards(&self, server: &TcpStream, offer: &Offer, inbound: &Inbound) -> Result<Leg, Refused> {
-        let name = self.server_name(offer);
-        let sni = name.as_ref().filter(|_| offer.sni.is_some());
-        let failed = |why: &str| Refused {
-            facts: self.facts(offer),
-            ..Refused::new(Outcome::ServerAborted, format!("TLS with the application failed: {why}."))
-        };
-        match inbound.connect(sni, self.address(), &offer.alpn) {
-            None => Ok(Leg::new(None)),
-            Some(Err(error)) => Err(failed(&error.to_string())),
-            Some(Ok(session)) => {
-                with_server(server, session, &self.desk.scratch).await.map_err(|reason| failed(reason.word()))
-            }
-        }
-    }
-}
-
-fn unheard(heard: &Heard) -> Refused {
-    let (outcome, detail) = match heard {
-        Heard::Late => (Outcome::Timeout, "The client's TLS hello did not come whole in time."),
-        Heard::Truncated => (Outcome::ClientAborted, "The client's TLS hello ended in the middle."),
-        Heard::Unreadable => (Outcome::Malformed, "The client's TLS hello cannot be read."),
-        Heard::Other | Heard::Whole(_) => {
-            (Outcome::Malformed, "The client does not speak TLS, which is expected here.")
-        }
-    };
-    Refused::new(outcome, detail)
 }

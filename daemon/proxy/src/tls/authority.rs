@@ -17,6 +17,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, DnsName, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::{CertifiedKey, SigningKey};
 
+use x509_parser::certificate::X509Certificate;
+
 use super::Error;
 use super::pair::{certificates, provider};
 use super::recent::Recent;
@@ -68,7 +70,7 @@ impl Authority {
         let key = PrivateKeyDer::from_pem_slice(key).map_err(Error::Key)?;
         let key = KeyPair::try_from(key.secret_der()).map_err(Error::Authority)?;
         let own = chain.first().ok_or(Error::NoCertificate)?;
-        let not_after = not_after(own)?;
+        let not_after = inspect(own)?;
         let issuer = Issuer::from_ca_cert_der(own, key).map_err(Error::Authority)?;
         let leaf_key = KeyPair::generate().map_err(Error::Authority)?;
         let der = PrivateKeyDer::Pkcs8(leaf_key.serialize_der().into());
@@ -136,11 +138,21 @@ impl Authority {
     }
 }
 
-fn not_after(certificate: &CertificateDer<'_>) -> Result<UnixTime, Error> {
-    let (_, parsed) = x509_parser::parse_x509_certificate(certificate)
+/// When it ends.
+fn inspect(authority: &CertificateDer<'_>) -> Result<UnixTime, Error> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(authority)
         .map_err(|_| Error::Authority(rcgen::Error::CouldNotParseCertificate))?;
-    let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
-    Ok(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+    // RFC 5280 §4.2.1.3, §4.2.1.9. Our own proof does not look at these, because it trusts the authority by definition.
+    let may_sign = parsed.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| usage.value.key_cert_sign()));
+    if !parsed.is_ca() || !may_sign {
+        return Err(Error::NoAuthority);
+    }
+    Ok(not_after(&parsed))
+}
+
+fn not_after(certificate: &X509Certificate<'_>) -> UnixTime {
+    let seconds = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0);
+    UnixTime::since_unix_epoch(Duration::from_secs(seconds))
 }
 
 fn serial() -> Result<SerialNumber, Error> {
@@ -156,5 +168,105 @@ fn alternative(name: &ServerName<'_>) -> Result<SanType, Error> {
         ServerName::IpAddress(address) => Ok(SanType::IpAddress(IpAddr::from(*address))),
         ServerName::DnsName(name) => Ok(SanType::DnsName(DnsName::as_ref(name).try_into().map_err(Error::Authority)?)),
         _ => Err(Error::Name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use rcgen::{BasicConstraints, DnType};
+    use x509_parser::extensions::{GeneralName, ParsedExtension};
+    use x509_parser::prelude::FromDer;
+
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+    const DAY: u64 = 24 * 3600;
+
+    fn at(seconds: u64) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+    }
+
+    fn name(text: &str) -> ServerName<'static> {
+        ServerName::try_from(text.to_owned()).unwrap()
+    }
+
+    /// Certificate and key of an authority that ends `days` after `NOW`.
+    fn authority(days: u64, is_ca: IsCa) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = is_ca;
+        params.distinguished_name.push(DnType::OrganizationName, "Älter & Söhne");
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(NOW + days * DAY);
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    }
+
+    fn load(days: u64) -> (Authority, String) {
+        let (pem, key) = authority(days, IsCa::Ca(BasicConstraints::Unconstrained));
+        (Authority::from_pem(pem.as_bytes(), key.as_bytes(), at(NOW)).unwrap(), pem)
+    }
+
+    #[test]
+    fn a_leaf_is_what_clients_expect_of_one() {
+        let (authority, pem) = load(1000);
+        let own = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+        let own = X509Certificate::from_der(&own).unwrap().1;
+        let leaf = authority.leaf(&name("a.test"), at(NOW)).unwrap();
+        let leaf = X509Certificate::from_der(&leaf.cert[0]).unwrap().1;
+        let (from, to) = (leaf.validity().not_before.timestamp(), leaf.validity().not_after.timestamp());
+        assert_eq!((from, to), ((NOW - DAY) as i64, (NOW + DAY) as i64));
+        assert!(!leaf.is_ca() && leaf.subject().iter().next().is_none());
+        assert_ne!(leaf.public_key().raw, own.public_key().raw);
+        assert!(leaf.raw_serial()[0] & 0x80 == 0 && leaf.raw_serial().len() == SERIAL);
+        let key_id = own.iter_extensions().find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0),
+            _ => None,
+        });
+        let issuer_id = leaf.iter_extensions().find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|id| id.0),
+            _ => None,
+        });
+        assert!(key_id.is_some() && key_id == issuer_id);
+        let names = leaf.subject_alternative_name().unwrap().unwrap();
+        assert_eq!(names.value.general_names, [GeneralName::DNSName("a.test")]);
+    }
+
+    #[test]
+    fn a_leaf_is_kept_while_it_is_fresh_and_never_outlives_its_authority() {
+        let (authority, _) = load(2);
+        let first = authority.leaf(&name("a.test"), at(NOW)).unwrap();
+        assert!(Arc::ptr_eq(&first, &authority.leaf(&name("a.test"), at(NOW + DAY / 3)).unwrap()));
+        assert!(!Arc::ptr_eq(&first, &authority.leaf(&name("127.0.0.1"), at(NOW)).unwrap()));
+        let second = authority.leaf(&name("a.test"), at(NOW + DAY)).unwrap();
+        assert!(!Arc::ptr_eq(&first, &second));
+        let third = authority.leaf(&name("b.test"), at(NOW + 2 * DAY - 10)).unwrap();
+        assert_eq!(not_after(&X509Certificate::from_der(&third.cert[0]).unwrap().1), at(NOW + 2 * DAY));
+        assert!(Arc::ptr_eq(&third, &authority.leaf(&name("b.test"), at(NOW + 2 * DAY - 5)).unwrap()));
+        assert!(matches!(authority.leaf(&name("b.test"), at(NOW + 2 * DAY)), Err(Error::Expired)));
+    }
+
+    #[test]
+    fn no_two_leaves_have_one_serial_number() {
+        let (authority, _) = load(2);
+        let serials: HashSet<_> = (0..200)
+            .map(|index| authority.leaf(&name(&format!("{index}.test")), at(NOW)).unwrap())
+            .map(|leaf| X509Certificate::from_der(&leaf.cert[0]).unwrap().1.raw_serial().to_vec())
+            .collect();
+        assert_eq!(serials.len(), 200);
+    }
+
+    #[test]
+    fn what_could_not_sign_for_anybody_is_refused() {
+        let now = at(NOW);
+        let ca = || IsCa::Ca(BasicConstraints::Unconstrained);
+        let ((pem, key), (other, _)) = (authority(9, ca()), authority(9, ca()));
+        assert!(Authority::from_pem(other.as_bytes(), key.as_bytes(), now).is_err());
+        assert!(matches!(Authority::from_pem(b"", key.as_bytes(), now), Err(Error::NoCertificate)));
+        assert!(matches!(Authority::from_pem(pem.as_bytes(), pem.as_bytes(), now), Err(Error::Key(_))));
+        assert!(matches!(Authority::from_pem(pem.as_bytes(), key.as_bytes(), at(NOW + 9 * DAY)), Err(Error::Expired)));
+        let (pem, key) = authority(9, IsCa::ExplicitNoCa);
+        assert!(matches!(Authority::from_pem(pem.as_bytes(), key.as_bytes(), now), Err(Error::NoAuthority)));
     }
 }

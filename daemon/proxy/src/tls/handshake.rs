@@ -14,8 +14,10 @@ use super::leg::{Failure, Leg};
 use super::session::Session;
 use crate::tunnel::Scratch;
 
-/// One handshake may take so long.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The handshake with the server may take so long; then the client is given its own, for which it may be more patient.
+const SERVER_PATIENCE: Duration = Duration::from_secs(5);
+/// The one with the client.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// With the server.
 ///
@@ -23,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Why the connection is passed through instead.
 pub(crate) async fn with_server(stream: &TcpStream, session: Session, scratch: &Scratch) -> Result<Leg, Reason> {
     let mut leg = Leg::new(Some(session));
-    match timeout(PATIENCE, leg.shake(stream, scratch)).await {
+    match timeout(SERVER_PATIENCE, leg.shake(stream, scratch)).await {
         Ok(Ok(())) => Ok(leg),
         Ok(Err(Failure::CertificateWanted)) => Err(Reason::ClientCertificateWanted),
         Ok(Err(Failure::Tls(Error::InvalidCertificate(_)))) => Err(Reason::UpstreamUnverified),
@@ -68,7 +70,7 @@ pub(crate) async fn with_client(
         take_off(stream, hello.bytes.len(), scratch).await.map_err(|_| Failure::Io)?;
         leg.shake(stream, scratch).await
     };
-    match timeout(PATIENCE, shaken).await {
+    match timeout(CLIENT_PATIENCE, shaken).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(Failure::Tls(error))) => Err(refusal(&error).map_or(Unagreed::Failed(error), Unagreed::Rejected)),
         Ok(Err(Failure::Io | Failure::Closed | Failure::CertificateWanted)) | Err(_) => Err(Unagreed::Gone),

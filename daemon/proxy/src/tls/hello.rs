@@ -50,6 +50,14 @@ fn beginning(bytes: &[u8]) -> Beginning {
     Beginning::Part
 }
 
+/// Of a ClientHello that is whole.
+pub(super) fn length(bytes: &[u8]) -> Option<usize> {
+    match beginning(bytes) {
+        Beginning::Whole(hello) => Some(hello.bytes.len()),
+        _ => None,
+    }
+}
+
 fn hello(bytes: &[u8]) -> Beginning {
     let (mut message, mut rest) = (Vec::new(), bytes);
     while let Some((header, after)) = rest.split_at_checked(HEADER) {
@@ -199,5 +207,80 @@ mod tests {
         assert_eq!(beginning(&[22, 3, 1, 0, 9, 1, 1, 0, 0]), Beginning::Unreadable);
         assert_eq!(beginning(&[22, 3, 1, 0, 1, 1, 21]), Beginning::Part);
         assert_eq!(beginning(&[22, 3, 1, 0, 1, 1, 21, 3, 1, 0, 2]), Beginning::Unreadable);
+    }
+
+    /// Runs with a clock that goes on by itself when nothing else can.
+    fn run(test: impl Future<Output = ()>) {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().start_paused(true).build().unwrap().block_on(test);
+    }
+
+    async fn connected() -> (TcpStream, TcpStream) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        near.set_nodelay(true).unwrap();
+        (near, listener.accept().await.unwrap().0)
+    }
+
+    async fn send(stream: &TcpStream, bytes: &[u8]) {
+        stream.writable().await.unwrap();
+        assert_eq!(stream.try_write(bytes).unwrap(), bytes.len());
+    }
+
+    /// Until so many bytes lie in the socket; the runtime learns of them in between.
+    async fn lies(stream: &TcpStream, count: usize) {
+        let mut space = [0; 1024];
+        while recv(stream, &mut space, RecvFlags::PEEK).map_or(0, |(_, seen)| seen) < count {
+            tokio::task::yield_now().await;
+        }
+        tokio::task::yield_now().await;
+    }
+
+    #[test]
+    fn a_hello_is_waited_for_wherever_it_is_cut_and_stays_in_its_socket() {
+        run(async {
+            let (scratch, bytes) = (Scratch::default(), client_hello(40));
+            for cut in 1..bytes.len() {
+                let ((client, near), (_server, far)) = (connected().await, connected().await);
+                let mut heard = Box::pin(hear(&near, Some(&far), &scratch, None));
+                send(&client, &bytes[..cut]).await;
+                tokio::select! {
+                    biased;
+                    heard = &mut heard => panic!("{heard:?} of {cut} bytes"),
+                    () = lies(&near, cut) => {}
+                }
+                send(&client, &bytes[cut..]).await;
+                let Heard::Whole(hello) = heard.await else { panic!("cut at {cut}") };
+                assert_eq!(hello.bytes, bytes);
+                lies(&near, bytes.len()).await;
+            }
+        });
+    }
+
+    #[test]
+    fn a_hello_that_stops_is_late_and_one_that_ends_is_truncated() {
+        run(async {
+            let (scratch, bytes) = (Scratch::default(), client_hello(40));
+            let ((client, near), (_server, far)) = (connected().await, connected().await);
+            send(&client, &bytes[..20]).await;
+            assert_eq!(hear(&near, Some(&far), &scratch, None).await, Heard::Late);
+            drop(client);
+            assert_eq!(hear(&near, Some(&far), &scratch, None).await, Heard::Truncated);
+            let (_client, near) = connected().await;
+            assert_eq!(hear(&near, None, &scratch, Some(PATIENCE)).await, Heard::Late);
+        });
+    }
+
+    #[test]
+    fn a_server_that_speaks_first_or_ends_first_is_heard_first() {
+        run(async {
+            let scratch = Scratch::default();
+            let ((_client, near), (server, far)) = (connected().await, connected().await);
+            send(&server, b"220").await;
+            assert_eq!(hear(&near, Some(&far), &scratch, None).await, Heard::Other);
+            let (server, far) = connected().await;
+            drop(server);
+            assert_eq!(hear(&near, Some(&far), &scratch, None).await, Heard::Other);
+        });
     }
 }

@@ -54,15 +54,13 @@ impl Verdicts {
     pub(crate) fn failed(&self, target: &str, host: &str, reason: Reason, now: UnixMicros) {
         let term = match reason {
             Reason::ClientRejected | Reason::ClientSilent => CLIENT,
-            Reason::UpstreamUnverified | Reason::ClientCertificateWanted | Reason::UpstreamUnsupported => UPSTREAM,
-            // The network's or this one client's: the next attempt may fare better.
-            Reason::Asked
-            | Reason::UpstreamFailed
-            | Reason::ClientUnsupported
-            | Reason::HelloUnreadable
-            | Reason::NoCertificate => {
-                return;
-            }
+            // Also a handshake that broke off: who waits for its end each time would be slower than without us.
+            Reason::UpstreamUnverified
+            | Reason::ClientCertificateWanted
+            | Reason::UpstreamUnsupported
+            | Reason::UpstreamFailed => UPSTREAM,
+            // This one client's, or ours.
+            Reason::Asked | Reason::ClientUnsupported | Reason::HelloUnreadable | Reason::NoCertificate => return,
         };
         let verdict = Verdict::Pass { reason, until: now + term };
         self.with(target, host, |recent, key| recent.insert(key.clone(), verdict));
@@ -138,7 +136,7 @@ mod tests {
     #[test]
     fn what_may_pass_by_itself_is_not_remembered() {
         let verdicts = Verdicts::default();
-        for reason in [Reason::UpstreamFailed, Reason::ClientUnsupported, Reason::HelloUnreadable] {
+        for reason in [Reason::ClientUnsupported, Reason::NoCertificate, Reason::HelloUnreadable] {
             verdicts.failed("run", "a", reason, 1);
             assert_eq!(verdicts.passes("run", "a", 2), None);
         }

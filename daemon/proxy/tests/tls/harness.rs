@@ -4,7 +4,6 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use nodetap_core::exchange::{Connection, ConnectionSummary, Direction, Event, Exchange, Via};
@@ -19,17 +18,17 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
 /// How long anything may take before a test fails.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An authority of a test.
-pub struct Ca {
-    pub pem: String,
-    pub key: String,
+pub(crate) struct Ca {
+    pub(crate) pem: String,
+    pub(crate) key: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Ca {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -40,67 +39,67 @@ impl Ca {
     }
 
     /// A certificate for these names, and its key, as PEM.
-    pub fn issue(&self, names: &[&str]) -> (String, String) {
+    pub(crate) fn issue(&self, names: &[&str]) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         self.issue_for(names, key)
     }
 
-    pub fn issue_for(&self, names: &[&str], key: KeyPair) -> (String, String) {
+    pub(crate) fn issue_for(&self, names: &[&str], key: KeyPair) -> (String, String) {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let params = CertificateParams::new(names).unwrap();
         (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
 
-    pub fn roots(&self) -> RootCertStore {
+    pub(crate) fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
         roots
     }
 
-    pub fn authority(&self) -> Authority {
+    pub(crate) fn authority(&self) -> Authority {
         Authority::from_pem(self.pem.as_bytes(), self.key.as_bytes(), UnixTime::now()).unwrap()
     }
 
     /// A server's settings, for `site.test` and the loopback address.
-    pub fn server(&self, alpn: &[&str]) -> ServerConfig {
+    pub(crate) fn server(&self, alpn: &[&str]) -> ServerConfig {
         let (chain, key) = self.issue(&["site.test", "other.test", "127.0.0.1"]);
         with_alpn(server(&chain, &key), alpn)
     }
 }
 
-pub fn server(chain: &str, key: &str) -> ServerConfig {
+pub(crate) fn server(chain: &str, key: &str) -> ServerConfig {
     ServerConfig::builder().with_no_client_auth().with_single_cert(certificates(chain), private(key)).unwrap()
 }
 
-pub fn with_alpn(mut config: ServerConfig, alpn: &[&str]) -> ServerConfig {
+pub(crate) fn with_alpn(mut config: ServerConfig, alpn: &[&str]) -> ServerConfig {
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     config
 }
 
-pub fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
+pub(crate) fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(pem.as_bytes()).map(Result::unwrap).collect()
 }
 
-pub fn private(pem: &str) -> PrivateKeyDer<'static> {
+pub(crate) fn private(pem: &str) -> PrivateKeyDer<'static> {
     PrivateKeyDer::from_pem_slice(pem.as_bytes()).unwrap()
 }
 
 /// A client's settings that trust this authority alone.
-pub fn client(ca: &Ca, alpn: &[&str]) -> ClientConfig {
+pub(crate) fn client(ca: &Ca, alpn: &[&str]) -> ClientConfig {
     let mut config = ClientConfig::builder().with_root_certificates(ca.roots()).with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     config
 }
 
 /// An outbound policy with `ours` towards clients, that trusts servers of `theirs`.
-pub fn opening(ours: &Ca, theirs: &Ca, identity: Option<(String, String)>) -> Policy {
+pub(crate) fn opening(ours: &Ca, theirs: &Ca, identity: Option<(String, String)>) -> Policy {
     let identity = identity.map(|(chain, key)| Pair::from_pem(chain.as_bytes(), key.as_bytes()).unwrap());
     Policy::Open(Arc::new(Outbound::new(ours.authority(), theirs.roots(), identity).unwrap()))
 }
 
 /// What was recorded.
 #[derive(Default)]
-pub struct Recorded {
+pub(crate) struct Recorded {
     events: Mutex<Vec<Event>>,
     passed: Mutex<Vec<&'static str>>,
 }
@@ -148,24 +147,24 @@ impl Steering for Everything {
 }
 
 /// A running engine in front of one upstream.
-pub struct Proxy {
-    pub address: SocketAddr,
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
     engine: Engine,
     recorded: Arc<Recorded>,
     steering: Arc<Everything>,
 }
 
 /// What an engine has left behind.
-pub struct Left {
-    pub exchanges: Vec<Exchange>,
-    pub connections: Vec<ConnectionSummary>,
-    pub passed: Vec<&'static str>,
+pub(crate) struct Left {
+    pub(crate) exchanges: Vec<Exchange>,
+    pub(crate) connections: Vec<ConnectionSummary>,
+    pub(crate) passed: Vec<&'static str>,
     /// Upstream connections that were made.
-    pub dialled: u64,
+    pub(crate) dialled: u64,
 }
 
 impl Proxy {
-    pub fn start(upstream: SocketAddr, policy: Policy) -> Self {
+    pub(crate) fn start(upstream: SocketAddr, policy: Policy) -> Self {
         let listener = listen();
         let address = listener.local_addr().unwrap();
         let recorded = Arc::new(Recorded::default());
@@ -185,7 +184,7 @@ impl Proxy {
         Self { address, engine, recorded, steering }
     }
 
-    pub fn connect(&self) -> TcpStream {
+    pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -194,12 +193,12 @@ impl Proxy {
     }
 
     /// TLS with `name` through it; the handshake happens with the first bytes.
-    pub fn tls(&self, config: &Arc<ClientConfig>, name: &str) -> Client {
+    pub(crate) fn tls(&self, config: &Arc<ClientConfig>, name: &str) -> Client {
         secured(self.connect(), config, name)
     }
 
     /// Waits until no connection is open.
-    pub fn settle(&self) {
+    pub(crate) fn settle(&self) {
         let deadline = Instant::now() + PATIENCE;
         while self.engine.open() > 0 {
             assert!(Instant::now() < deadline, "a connection stays open");
@@ -207,12 +206,12 @@ impl Proxy {
         }
     }
 
-    pub fn passed(&self) -> Vec<&'static str> {
+    pub(crate) fn passed(&self) -> Vec<&'static str> {
         self.recorded.passed.lock().unwrap().clone()
     }
 
     /// When all connections have ended.
-    pub fn finish(self) -> Left {
+    pub(crate) fn finish(self) -> Left {
         self.settle();
         let drained = self.engine.drain(PATIENCE, || false);
         assert_eq!((drained.cut, drained.strays), (0, 0));
@@ -229,20 +228,20 @@ impl Proxy {
     }
 }
 
-pub type Client = StreamOwned<ClientConnection, TcpStream>;
-pub type Server = StreamOwned<ServerConnection, TcpStream>;
+pub(crate) type Client = StreamOwned<ClientConnection, TcpStream>;
+pub(crate) type Server = StreamOwned<ServerConnection, TcpStream>;
 
-pub fn secured(stream: TcpStream, config: &Arc<ClientConfig>, name: &str) -> Client {
+pub(crate) fn secured(stream: TcpStream, config: &Arc<ClientConfig>, name: &str) -> Client {
     let name = ServerName::try_from(name.to_owned()).unwrap();
     StreamOwned::new(ClientConnection::new(Arc::clone(config), name).unwrap(), stream)
 }
 
-pub fn listen() -> TcpListener {
+pub(crate) fn listen() -> TcpListener {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()
 }
 
 /// A server that has each connection handled on a thread of its own, for as long as the test runs.
-pub fn serve(handle: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
+pub(crate) fn serve(handle: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
     let listener = listen();
     let address = listener.local_addr().unwrap();
     let handle = Arc::new(handle);
@@ -258,13 +257,13 @@ pub fn serve(handle: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
 }
 
 /// The same, with TLS.
-pub fn serve_tls(config: ServerConfig, handle: impl Fn(Server) + Send + Sync + 'static) -> SocketAddr {
+pub(crate) fn serve_tls(config: ServerConfig, handle: impl Fn(Server) + Send + Sync + 'static) -> SocketAddr {
     let config = Arc::new(config);
     serve(move |stream| handle(StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream)))
 }
 
 /// Answers every HTTP/1.1 request (without a body) with `hello` until the client says goodbye.
-pub fn hello(mut stream: impl Read + Write) {
+pub(crate) fn hello(mut stream: impl Read + Write) {
     while read_head(&mut stream).is_ok() {
         if stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").is_err() {
             return;
@@ -274,14 +273,14 @@ pub fn hello(mut stream: impl Read + Write) {
 }
 
 /// An HTTPS server that answers `hello`.
-pub fn hello_tls(config: ServerConfig) -> SocketAddr {
+pub(crate) fn hello_tls(config: ServerConfig) -> SocketAddr {
     serve_tls(config, |mut stream| {
         hello(&mut stream);
         goodbye_server(stream);
     })
 }
 
-pub fn read_head(stream: &mut impl Read) -> io::Result<String> {
+pub(crate) fn read_head(stream: &mut impl Read) -> io::Result<String> {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
         stream.read_exact(&mut byte)?;
@@ -291,7 +290,7 @@ pub fn read_head(stream: &mut impl Read) -> io::Result<String> {
 }
 
 /// One request; the body of its response.
-pub fn get(stream: &mut (impl Read + Write)) -> io::Result<String> {
+pub(crate) fn get(stream: &mut (impl Read + Write)) -> io::Result<String> {
     stream.write_all(b"GET /path?q=1 HTTP/1.1\r\nhost: site.test\r\n\r\n")?;
     stream.flush()?;
     let head = read_head(stream)?;
@@ -302,21 +301,16 @@ pub fn get(stream: &mut (impl Read + Write)) -> io::Result<String> {
 }
 
 /// close_notify, and then FIN.
-pub fn goodbye(mut client: Client) {
+pub(crate) fn goodbye(mut client: Client) {
     client.conn.send_close_notify();
     let _ = client.flush();
     let _ = client.sock.shutdown(Shutdown::Write);
     let _ = io::copy(&mut client.sock, &mut io::sink());
 }
 
-pub fn goodbye_server(mut server: Server) {
+pub(crate) fn goodbye_server(mut server: Server) {
     server.conn.send_close_notify();
     let _ = server.flush();
     let _ = server.sock.shutdown(Shutdown::Write);
     let _ = io::copy(&mut server.sock, &mut io::sink());
-}
-
-/// Runs one side of a conversation.
-pub fn beside<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-    std::thread::spawn(f)
 }

@@ -172,7 +172,7 @@ fn noise(seed: u64, count: usize) -> Vec<u8> {
 }
 
 #[test]
-fn big_transfers_arrive_whole_in_both_directions_at_once() {
+fn big_transfers_arrive_whole_in_either_direction_while_keys_change() {
     const COUNT: usize = 6 * 1024 * 1024;
     let (ours, theirs) = (Ca::new("ours"), Ca::new("theirs"));
     // First up, then down; the other way round on the second connection; lengths that fit no record.
@@ -226,4 +226,38 @@ fn big_transfers_arrive_whole_in_both_directions_at_once() {
         let (up, down) = (COUNT + 2, COUNT + 7);
         assert_eq!((connection.bytes.sent, connection.bytes.received), (up as u64, down as u64));
     }
+}
+
+#[test]
+fn both_directions_are_busy_at_once() {
+    const PIECE: usize = 16_000;
+    const AHEAD: usize = 12;
+    const COUNT: usize = 300;
+    let (ours, theirs) = (Ca::new("ours"), Ca::new("theirs"));
+    let address = serve_tls(theirs.server(&[]), |mut stream| {
+        let mut piece = vec![0; 3 * PIECE];
+        loop {
+            match stream.read(&mut piece).unwrap() {
+                0 => break,
+                count => stream.write_all(&piece[..count]).unwrap(),
+            }
+        }
+        goodbye_server(stream);
+    });
+    let proxy = Proxy::start(address, opening(&ours, &theirs, None));
+    let mut stream = proxy.tls(&Arc::new(client(&ours, &[])), "site.test");
+    let mut back = vec![0; PIECE];
+    for index in 0..COUNT + AHEAD {
+        if index < COUNT {
+            stream.write_all(&noise(index as u64, PIECE)).unwrap();
+        }
+        if let Some(echoed) = index.checked_sub(AHEAD) {
+            stream.read_exact(&mut back).unwrap();
+            assert!(back == noise(echoed as u64, PIECE), "piece {echoed}");
+        }
+    }
+    goodbye(stream);
+    let left = proxy.finish();
+    let total = (COUNT * PIECE) as u64;
+    assert_eq!((left.connections[0].bytes.sent, left.connections[0].bytes.received), (total, total));
 }

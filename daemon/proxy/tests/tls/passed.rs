@@ -211,6 +211,33 @@ fn a_hello_may_be_cut_anywhere() {
     assert_eq!((left.passed.len(), left.exchanges.len()), (0, count));
 }
 
+#[test]
+fn curl_with_a_pinned_key_works_from_the_third_connection_on() {
+    let (ours, theirs) = (Ca::new("ours"), Ca::new("theirs"));
+    let key = rcgen::KeyPair::generate().unwrap();
+    let pin = key.public_key_pem();
+    let (chain, key) = theirs.issue_for(&["site.test"], key);
+    let proxy = Proxy::start(hello_tls(server(&chain, &key)), opening(&ours, &theirs, None));
+    let folder = std::env::temp_dir().join(format!("nodetap-pinned-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("pin"), pin).unwrap();
+    std::fs::write(folder.join("roots"), [&*ours.pem, &*theirs.pem].concat()).unwrap();
+    let (port, mut bodies) = (proxy.address.port(), Vec::new());
+    for _ in 0..4 {
+        let mut curl = Command::new("curl");
+        curl.args(["-q", "-s", "--noproxy", "*", "--resolve", &format!("site.test:{port}:127.0.0.1")]);
+        curl.arg("--cacert").arg(folder.join("roots")).arg("--pinnedpubkey").arg(folder.join("pin"));
+        let Ok(output) = curl.arg(format!("https://site.test:{port}/")).output() else {
+            return eprintln!("not run: there is no curl here");
+        };
+        bodies.push(String::from_utf8(output.stdout).unwrap());
+        proxy.settle();
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(bodies, ["", "", "hello", "hello"]);
+    assert_eq!(proxy.finish().passed, ["client_silent"; 2]);
+}
+
 /// Ends with the test.
 struct Process(Child);
 

@@ -82,6 +82,8 @@ handshake and one request each, 16 at a time; CPU µs per connection. RSS: after
     ];
 
     fn prepare(ground: Ground) -> Result<Self> {
+        // Before any load: it may have to be built.
+        ground.programs.tls_clients()?;
         let certificates = Certificates::make(ground.folder)?;
         let site = Site::start(ground.folder, 0, Some(&certificates.for_nginx()))?;
         Ok(Self { site, certificates })

@@ -15,6 +15,9 @@ use super::{Http2, opener};
 /// Capacity that the buffer keeps from one block to the next.
 const KEEP: usize = 16 * 1024;
 
+/// A block may unfold to this many times the limit of a head: nobody waits for a tap that reads on and on.
+const BOMB: usize = 16;
+
 /// A header block on its way.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Block {
@@ -136,7 +139,8 @@ impl Http2 {
             Side::Server => server,
         };
         section.clear();
-        lane.decoder.decode(bytes, |name, value| section.take(name, value, cx.limits))?;
+        lane.decoder
+            .decode(bytes, cx.limits.head.saturating_mul(BOMB), |name, value| section.take(name, value, cx.limits))?;
         let Some(block) = lane.block.take() else { return Ok(()) };
         self.give(from, block, cx);
         if block.ends_stream {

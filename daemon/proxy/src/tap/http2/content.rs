@@ -7,8 +7,8 @@ use nodetap_core::exchange::{Exchange, Message, UnixMicros};
 use super::super::messages::{Bodies, Fault, MediaType, WebSocket};
 use super::super::{Context, End, Limits, Side};
 
-/// Of what all streams of a connection may hold, content may take one part in this many: the rest is for heads, so that
-/// a few large bodies do not keep further streams from being followed.
+/// Of what all streams of a connection may hold, content may take one part in this many: so a few large bodies do not
+/// keep further streams from being followed.
 const CONTENT_PART: usize = 2;
 /// The most that is reserved beyond twice of what has come: a Content-Length may lie.
 const RESERVE_AHEAD: usize = 1024;
@@ -17,33 +17,46 @@ const RESERVE_AHEAD: usize = 1024;
 /// in them, and that is what is counted: how bytes are cut must not decide what is kept.)
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    bytes: usize,
+    /// Of records and heads.
+    heads: usize,
+    content: usize,
     /// The earliest moment at which something may have waited long enough to be written.
     due: Option<UnixMicros>,
 }
 
 impl Held {
-    pub(super) fn add(&mut self, bytes: usize) {
-        self.bytes = self.bytes.saturating_add(bytes);
+    pub(super) fn add_head(&mut self, bytes: usize) {
+        self.heads = self.heads.saturating_add(bytes);
     }
 
-    pub(super) fn release(&mut self, bytes: usize) {
-        self.bytes = self.bytes.saturating_sub(bytes);
+    fn add_content(&mut self, bytes: usize) {
+        self.content = self.content.saturating_add(bytes);
+    }
+
+    /// Those bytes of heads and of content are held no more.
+    pub(super) fn release(&mut self, heads: usize, content: usize) {
+        self.heads = self.heads.saturating_sub(heads);
+        self.content = self.content.saturating_sub(content);
     }
 
     /// No further stream may begin to hold bytes.
     pub(super) fn is_full(&self, limits: &Limits) -> bool {
-        self.bytes > limits.waiting
+        self.total() > limits.waiting
     }
 
     /// A stream must go: more than one head too many is held.
     pub(super) fn is_over(&self, limits: &Limits) -> bool {
-        self.bytes > limits.waiting.saturating_add(limits.head)
+        self.total() > limits.waiting.saturating_add(limits.head)
     }
 
     /// Bytes of content that may be added.
     fn room(&self, limits: &Limits) -> usize {
-        (limits.waiting / CONTENT_PART).saturating_sub(self.bytes)
+        let for_content = (limits.waiting / CONTENT_PART).saturating_sub(self.content);
+        for_content.min(limits.waiting.saturating_sub(self.total()))
+    }
+
+    fn total(&self) -> usize {
+        self.heads.saturating_add(self.content)
     }
 
     pub(super) fn due(&self) -> Option<UnixMicros> {
@@ -137,7 +150,7 @@ impl Content {
         }
         body.kept.extend_from_slice(bytes.get(..count).unwrap_or_default());
         self.held += count;
-        held.add(count);
+        held.add_content(count);
         if count < wanted {
             drop_part(
                 record,
@@ -177,9 +190,9 @@ impl Content {
     fn recharge(&mut self, record: &Exchange, held: &mut Held) {
         let kept = record.request.body.kept.len() + record.response.as_ref().map_or(0, |one| one.body.kept.len());
         let messages = self.bodies.held() + self.websocket.as_ref().map_or(0, |websocket| websocket.held());
-        held.release(self.held);
+        held.release(0, self.held);
         self.held = kept.saturating_add(messages);
-        held.add(self.held);
+        held.add_content(self.held);
         for due in [Side::Client, Side::Server].into_iter().filter_map(|from| self.bodies.due(from)) {
             held.wake_at(due);
         }

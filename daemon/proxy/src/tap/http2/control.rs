@@ -23,7 +23,7 @@ impl Http2 {
             Kind::Ping => frame.length == 8,
             Kind::Priority => frame.length == 5,
             Kind::GoAway => frame.length >= 8,
-            Kind::Settings if frame.length % 6 != 0 => return Err(Broken::Settings),
+            Kind::Settings if !frame.length.is_multiple_of(6) => return Err(Broken::Settings),
             Kind::Settings => !frame.has(ACK) || frame.length == 0,
             _ => true,
         };

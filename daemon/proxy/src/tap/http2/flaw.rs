@@ -124,6 +124,7 @@ impl From<Corrupt> for Broken {
             Corrupt::Huffman => Self::BlockHuffman,
             Corrupt::TableSize => Self::BlockTable,
             Corrupt::TableTooLarge => Self::TableTooLarge,
+            Corrupt::TooLarge => Self::BlockTooLarge,
         }
     }
 }

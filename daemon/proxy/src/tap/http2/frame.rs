@@ -287,7 +287,10 @@ pub(in crate::tap) fn begins_with_settings(bytes: &[u8]) -> bool {
     let length =
         bytes.first_chunk::<3>().map_or(0, |[high, middle, low]| u32::from_be_bytes([0, *high, *middle, *low]));
     let rest = bytes.get(3..9.min(bytes.len())).unwrap_or_default();
-    bytes.first() == Some(&0) && length <= FIRST_MAX_FRAME && length % 6 == 0 && [4, 0, 0, 0, 0, 0].starts_with(rest)
+    bytes.first() == Some(&0)
+        && length <= FIRST_MAX_FRAME
+        && length.is_multiple_of(6)
+        && [4, 0, 0, 0, 0, 0].starts_with(rest)
 }
 
 /// The first `length` bytes, or all there are.

@@ -16,9 +16,11 @@
 //! | no preface, no SETTINGS first, a frame beyond what the receiver allows, a header block that is interrupted or cannot be decompressed | malformed, and the tap is blind: the connection gets a summary, and what was open a record |
 //! | a header block or header table beyond our limits | passthrough, and the tap is blind |
 //! | fields of one head beyond [`Limits`] | left out; the exchange says so, and the stream is followed on |
-//! | more bytes in open streams than [`Limits::waiting`] | bodies are kept no more from half of it on, which the exchange says; beyond it a new stream is written with nothing but its request's head, as passthrough |
+//! | more bytes in open streams than [`Limits::waiting`] | bodies may take half of it, and are kept no more beyond that, which the exchange says; beyond all of it a new stream is written with nothing but its request's head, as passthrough |
 //!
-//! A stream counts the bytes of its own frames while it is open, with their nine bytes of header.
+//! A stream counts the bytes of its own frames while it is open, with their nine bytes of header; those of the
+//! connection (SETTINGS, PING, …) and of streams that are over are in no exchange. A connection without a stream gets a
+//! summary.
 //!
 //! [`Limits`]: super::Limits
 //! [`Limits::waiting`]: super::Limits::waiting

@@ -77,20 +77,22 @@ impl Section {
         *self = Self { pseudo, lines, ..Self::default() };
     }
 
-    /// Takes the next field.
+    /// Takes the next field. Those beyond the limit are not looked at: they may be many, of few bytes on the wire.
     pub(super) fn take(&mut self, name: &[u8], value: &[u8], limits: &Limits) {
         self.fields += 1;
         // A host may come to stand in the start line, too.
         let twice = if name == b"host" { value.len() } else { 0 };
         let length = self.pseudo.len() + self.lines.len() + name.len() + value.len() + twice + 4;
+        self.cut |= self.fields > limits.fields || length + START_LINE > limits.head;
+        if self.cut {
+            return self.leave_out(name);
+        }
         let bad_value = value.iter().fold(false, |bad, byte| bad | matches!(*byte, b'\r' | b'\n' | 0));
         if bad_value {
             self.note(Flaw::Value);
         }
-        let fits = self.fields <= limits.fields && length + START_LINE <= limits.head;
-        self.cut |= !fits;
         if name.first() == Some(&b':') {
-            return self.take_pseudo(name, value, bad_value, fits);
+            return self.take_pseudo(name, value, bad_value);
         }
         self.ordinary = true;
         let bad_name = name.is_empty() || name.iter().fold(false, |bad, byte| bad | !is_name_byte(*byte));
@@ -98,12 +100,18 @@ impl Section {
             self.note(Flaw::Name);
         }
         self.judge(name, value);
-        if fits {
-            let start = self.lines.len() + name.len() + 2;
-            if name.len() == 4 && name == b"host" && self.host.is_none() {
-                self.host = Some((start, start + value.len()));
-            }
-            self.write_line(name, value, bad_name, bad_value);
+        let start = self.lines.len() + name.len() + 2;
+        if name.len() == 4 && name == b"host" && self.host.is_none() {
+            self.host = Some((start, start + value.len()));
+        }
+        self.write_line(name, value, bad_name, bad_value);
+    }
+
+    /// A pseudo-header field that is left out is not missing.
+    fn leave_out(&mut self, name: &[u8]) {
+        let which = PSEUDO.iter().find(|(known, _)| *known == name).map(|(_, pseudo)| *pseudo);
+        if let Some(place) = which.and_then(|pseudo| self.places.get_mut(pseudo as usize)) {
+            place.get_or_insert((0, 0));
         }
     }
 
@@ -112,7 +120,7 @@ impl Section {
         self.flaw.get_or_insert(flaw);
     }
 
-    fn take_pseudo(&mut self, name: &[u8], value: &[u8], bad_value: bool, fits: bool) {
+    fn take_pseudo(&mut self, name: &[u8], value: &[u8], bad_value: bool) {
         if self.ordinary {
             self.note(Flaw::PseudoLate);
         }
@@ -121,21 +129,14 @@ impl Section {
         match place {
             Some(place @ None) => {
                 let start = self.pseudo.len();
-                if fits {
-                    *place = Some((start, start + value.len()));
-                    self.pseudo
-                        .extend(value.iter().map(|byte| if matches!(byte, b'\r' | b'\n' | 0) { b' ' } else { *byte }));
-                } else {
-                    *place = Some((start, start));
-                }
+                *place = Some((start, start + value.len()));
+                self.pseudo.extend(value.iter().map(|byte| without_line_end(*byte)));
                 return;
             }
             Some(Some(_)) => self.note(Flaw::PseudoTwice),
             None => self.note(Flaw::Pseudo),
         }
-        if fits {
-            self.write_line(name, value, true, bad_value);
-        }
+        self.write_line(name, value, true, bad_value);
     }
 
     /// Fields that say something about the connection or the content.
@@ -167,7 +168,7 @@ impl Section {
         }
         self.lines.extend_from_slice(b": ");
         if bad_value {
-            self.lines.extend(value.iter().map(|byte| if matches!(byte, b'\r' | b'\n' | 0) { b' ' } else { *byte }));
+            self.lines.extend(value.iter().map(|byte| without_line_end(*byte)));
         } else {
             self.lines.extend_from_slice(value);
         }
@@ -308,6 +309,11 @@ fn is_name_byte(byte: u8) -> bool {
         table
     };
     TABLE[usize::from(byte)]
+}
+
+/// A space in the place of what could end a line.
+fn without_line_end(byte: u8) -> u8 {
+    if matches!(byte, b'\r' | b'\n' | 0) { b' ' } else { byte }
 }
 
 /// RFC 3986 §3.1.

@@ -100,7 +100,7 @@ impl Stream {
     fn new(record: Box<Exchange>, pushed: bool, held: &mut Held) -> Self {
         let (request, response) = (Half::default(), Half::default());
         let (content, method) = (Content::default(), Method::Other);
-        held.add(CHARGE);
+        held.add_head(CHARGE);
         Self { record, request, response, content, method, pushed, fault: None, only_head: None, charged: CHARGE }
     }
 
@@ -318,7 +318,7 @@ impl Stream {
 
     /// Nothing more comes of it: the record is written. What was wrong before goes before `fault`.
     pub(super) fn finish(mut self, fault: Option<Fault>, held: &mut Held, cx: &mut Context<'_>) {
-        held.release(self.charged + self.content.held());
+        held.release(self.charged, self.content.held());
         self.record.timing.end = Some(after(self.record.time, cx.now));
         match self.content.close(self.fault, fault, &mut self.record, cx) {
             Some(fault) => {
@@ -340,6 +340,6 @@ impl Stream {
 
     fn charge(&mut self, bytes: usize, held: &mut Held) {
         self.charged += bytes;
-        held.add(bytes);
+        held.add_head(bytes);
     }
 }

@@ -7,6 +7,7 @@ use super::*;
 pub(super) fn cases() -> Vec<Case> {
     let connect = headers(1, 0, &[(":method", "CONNECT"), (":authority", "x:443")]);
     let extended = headers(1, 0, &request("CONNECT", &[(":protocol", "websocket"), ("sec-websocket-version", "13")]));
+    let other = headers(1, 0, &request("CONNECT", &[(":protocol", "connect-udp")]));
     let hints = headers(1, 0, &[(":status", "103"), ("link", "</a>")]);
     let pushed = [("push", "1")];
     let promised = promise(1, 2, &request("GET", &pushed));
@@ -49,7 +50,8 @@ pub(super) fn cases() -> Vec<Case> {
         case("CONNECT, a tunnel", vec![C(connect.clone()), S(respond(1, "200")), C(data(1, b"hello")), S(data(1, b"ok")), C(last(1, b"")), S(last(1, b""))], &[ok(1, 200, 5, 2)], WHOLE),
         case("CONNECT, refused", vec![C(connect.clone()), S(respond_only(1, "502")), C(reset(1, 8))], &[said(1, 502, 0, 0, "response was whole")], WHOLE),
         case("CONNECT, the tunnel is reset by the client", vec![C(connect), S(respond(1, "200")), C([data(1, b"hello"), reset(1, 8)].concat())], &[client_aborted(1, 200, 5, 0, "CANCEL")], WHOLE),
-        case("extended CONNECT", vec![C(extended.clone()), S(respond(1, "200")), C(data(1, b"\x81\x80abcd")), S(last(1, b"\x81\x00")), C(last(1, b""))], &[ok(1, 200, 6, 2)], WHOLE),
+        case("extended CONNECT, a WebSocket: its bytes are in messages", vec![C(extended.clone()), S(respond(1, "200")), C(data(1, b"\x81\x80abcd")), S(last(1, b"\x81\x00")), C(last(1, b""))], &[ok(1, 200, 0, 0)], WHOLE),
+        case("extended CONNECT, a protocol that is not looked into", vec![C(other), S(respond(1, "200")), C(data(1, b"\x81\x80abcd")), S(last(1, b"\x81\x00")), C(last(1, b""))], &[ok(1, 200, 6, 2)], WHOLE),
         case("extended CONNECT, refused", vec![C(extended), S(respond_only(1, "403")), C(last(1, b""))], &[ok(1, 403, 0, 0)], WHOLE),
         case("a push", vec![C(get(1)), S([promised.clone(), respond_ok(1), respond(2, "200"), last(2, b"css")].concat())], &[ok(1, 200, 0, 2), said(2, 200, 0, 3, "pushed")], WHOLE),
         case("a push that is whole first", vec![C(get(1)), S([respond(1, "200"), promised.clone(), respond(2, "200"), last(2, b"css"), last(1, b"ok")].concat())], &[said(2, 200, 0, 3, "pushed"), ok(1, 200, 0, 2)], WHOLE),

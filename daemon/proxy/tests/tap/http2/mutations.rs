@@ -8,7 +8,7 @@ use nodetap_proxy::tap::{End, Limits, Side};
 use super::corpus::{self, Step, cases};
 use crate::drive::{Dice, Player, timeless};
 
-const ROUNDS: u64 = 40_000;
+const ROUNDS: u64 = 20_000;
 const LIMITS: Limits = Limits { body: 32, head: 512, fields: 20, pipeline: 4, waiting: 6 * 1024 };
 
 /// Both sides' pieces, in order, then how it ends.

@@ -60,20 +60,20 @@ const fn rows() -> ([u16; 257], [Row; LONGEST + 1]) {
 
 const fn short() -> [(u8, u8); 256] {
     let mut table = [(0, 0); 256];
-    let mut byte = 0usize;
-    while byte < 256 {
-        let window = (byte as u64) << 56;
-        let mut length = 5;
-        while length <= 8 {
-            let Row { first, last, offset } = ROWS[length];
-            if last != 0 && window <= last {
-                let symbol = SYMBOLS[offset + ((window >> (64 - length)) - first) as usize];
-                table[byte] = (symbol.to_le_bytes()[0], length.to_le_bytes()[0]);
-                break;
-            }
-            length += 1;
+    // Codes of at most eight bits come first, and their symbols are bytes.
+    let (mut filled, mut place) = (0, 0);
+    while filled < 256 {
+        let [symbol, _] = SYMBOLS[place].to_le_bytes();
+        let length = LENGTHS[symbol as usize];
+        if length > 8 {
+            break;
         }
-        byte += 1;
+        let end = filled + (1 << (8 - length));
+        while filled < end {
+            table[filled] = (symbol, length);
+            filled += 1;
+        }
+        place += 1;
     }
     table
 }

@@ -30,6 +30,8 @@ pub(super) enum Corrupt {
     TableSize,
     /// A size update within what the receiver allows, beyond [`LARGEST_TABLE`].
     TableTooLarge,
+    /// More text than the caller wants to see.
+    TooLarge,
 }
 
 /// The state of one direction.
@@ -52,15 +54,30 @@ impl Decoder {
         self.allowed = self.allowed.max(usize::try_from(size).unwrap_or(usize::MAX));
     }
 
-    /// Reads a whole block; `each` is given the name and the value of each field in turn, also of those before an error.
-    pub(super) fn decode(&mut self, block: &[u8], mut each: impl FnMut(&[u8], &[u8])) -> Result<(), Corrupt> {
+    /// Reads a whole block of at most `limit` bytes of text; `each` is given the name and the value of each field in turn,
+    /// also of those before an error.
+    pub(super) fn decode(
+        &mut self,
+        block: &[u8],
+        limit: usize,
+        mut each: impl FnMut(&[u8], &[u8]),
+    ) -> Result<(), Corrupt> {
+        let mut total = 0usize;
+        let mut each = |name: &[u8], value: &[u8]| {
+            total = total.saturating_add(name.len() + value.len());
+            if total > limit {
+                return Err(Corrupt::TooLarge);
+            }
+            each(name, value);
+            Ok(())
+        };
         let mut reader = Reader { rest: block };
         let mut begun = false;
         while let Some(first) = reader.rest.first().copied() {
             if first & 0x80 != 0 {
                 let index = reader.number(7)?;
                 let (name, value) = self.table.get(index).ok_or(Corrupt::Index)?;
-                each(name, value);
+                each(name, value)?;
             } else if first & 0xe0 == 0x20 {
                 let size = reader.number(5)?;
                 if begun || size > self.allowed {
@@ -87,14 +104,14 @@ impl Decoder {
         &mut self,
         reader: &mut Reader<'_>,
         indexed: bool,
-        each: &mut impl FnMut(&[u8], &[u8]),
+        each: &mut impl FnMut(&[u8], &[u8]) -> Result<(), Corrupt>,
     ) -> Result<(), Corrupt> {
         let Self { table, name, value, .. } = self;
         match reader.number(if indexed { 6 } else { 4 })? {
             0 => {
                 let name = reader.string(name)?;
                 let value = reader.string(value)?;
-                each(name, value);
+                each(name, value)?;
                 if indexed {
                     table.insert(name, value);
                 }
@@ -102,7 +119,7 @@ impl Decoder {
             index => {
                 let (name, _) = table.get(index).ok_or(Corrupt::Index)?;
                 let value = reader.string(value)?;
-                each(name, value);
+                each(name, value)?;
                 if indexed {
                     table.insert_named(index, value);
                 }

@@ -8,7 +8,7 @@ fn bytes(hex: &str) -> Vec<u8> {
 fn decode(decoder: &mut Decoder, block: &[u8]) -> Result<Vec<(String, String)>, Corrupt> {
     let mut fields = Vec::new();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    decoder.decode(block, |name, value| fields.push((text(name), text(value))))?;
+    decoder.decode(block, 1000, |name, value| fields.push((text(name), text(value))))?;
     Ok(fields)
 }
 
@@ -155,6 +155,14 @@ fn the_table_follows_what_the_receiver_allows_up_to_our_limit() {
     decoder.allow(u32::MAX);
     assert!(decode(&mut decoder, &bytes("3fe1ff03")).is_ok());
     assert_eq!(decode(&mut decoder, &bytes("3fe2ff03")), Err(Corrupt::TableTooLarge));
+}
+
+#[test]
+fn text_is_read_up_to_the_limit() {
+    let entry = [&bytes("400161")[..], &[100], &[b'x'; 100]].concat();
+    let repeated = |times: usize| [&entry[..], &vec![0xbe; times]].concat();
+    assert_eq!(decode(&mut Decoder::new(), &repeated(8)).map(|fields| fields.len()), Ok(9));
+    assert_eq!(decode(&mut Decoder::new(), &repeated(9)), Err(Corrupt::TooLarge));
 }
 
 #[test]
