@@ -120,6 +120,31 @@ fn a_client_that_ends_anywhere_leaves_a_record_that_says_so() {
     assert!(records.iter().all(|record| record["outcome"] == "client_aborted"), "{records:?}");
 }
 
+#[test]
+fn a_head_that_does_not_come_in_time_is_a_timeout() {
+    let begun: [(&[u8], &[u8]); 4] = [
+        (b"CONNECT a:1 HTTP/1.1\r\nHost:", b"HTTP/1.1 408 Request Timeout\r\n"),
+        (b"GET http://a/ HTTP/1.1\r\nHost:", b"HTTP/1.1 408 Request Timeout\r\n"),
+        (b"\x05\x01\x00\x05\x01\x00", b"\x05\x00"),
+        (b"\x04\x01\x00\x50", b""),
+    ];
+    let mut proxy = Proxy::forward(&[]).unwrap();
+    let mut waiting: Vec<_> = begun.iter().map(|_| connect(proxy.address()).unwrap()).collect();
+    for (stream, (begin, _)) in waiting.iter_mut().zip(begun) {
+        stream.write_all(begin).unwrap();
+    }
+    for (stream, (begin, answer)) in waiting.iter_mut().zip(begun) {
+        let (said, ending) = drain(stream).unwrap();
+        assert!(said.starts_with(answer) && said.is_empty() == answer.is_empty(), "{begin:?}: {said:?}");
+        assert_eq!(ending, Ending::Closed);
+    }
+    let records = proxy.records().unwrap();
+    assert_eq!(records.len(), begun.len(), "{records:?}");
+    let late = records.iter().filter(|record| record["outcome"] == "timeout").count();
+    let answered = records.iter().filter(|record| record["response"]["status"] == 408).count();
+    assert_eq!((late, answered), (3, 1), "{records:?}");
+}
+
 fn connect_and_end(proxy: &Proxy) -> std::net::TcpStream {
     let stream = connect(proxy.address()).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();

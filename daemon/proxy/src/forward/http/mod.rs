@@ -11,6 +11,7 @@ mod wire;
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::error::Error as _;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,10 +133,10 @@ struct Proxy<'a, W> {
     steering: &'a dyn Steering,
     witness: &'a RefCell<W>,
     state: Rc<State>,
-    kept: RefCell<Option<Upstream>>,
+    kept: RefCell<Option<Upstream<'a>>>,
 }
 
-impl<W: Witness> Proxy<'_, W> {
+impl<'a, W: Witness> Proxy<'a, W> {
     /// One exchange. It always has an answer.
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<Answered>, Infallible> {
         let running = self.state.begin(request.body().is_end_stream());
@@ -203,7 +204,7 @@ impl<W: Witness> Proxy<'_, W> {
     /// Sends the request once; its body when the server wants it, or says nothing for a while.
     async fn sent(
         &self,
-        upstream: &mut Upstream,
+        upstream: &mut Upstream<'_>,
         request: Request<Asked>,
         gate: &Gate,
     ) -> Result<Response<Incoming>, hyper::Error> {
@@ -219,7 +220,7 @@ impl<W: Witness> Proxy<'_, W> {
     }
 
     /// The connection of the request before if it leads to the same place and is free; else a new one.
-    async fn upstream(&self, to: &Authority) -> Result<Upstream, Answer> {
+    async fn upstream(&self, to: &Authority) -> Result<Upstream<'a>, Answer> {
         let kept = self.kept.borrow_mut().take();
         if let Some(mut kept) = kept.filter(|kept| kept.to == *to && kept.is_free())
             && kept.sender.ready().await.is_ok()
@@ -236,6 +237,7 @@ impl<W: Witness> Proxy<'_, W> {
             Answer::new(status, error.sentence())
         })?;
         self.witness.borrow_mut().relocate(&destination.connection);
+        let announced = Announced { steering: self.steering, local: upstream.announced };
         let handshake = hyper::client::conn::http1::Builder::new()
             .allow_obsolete_multiline_headers_in_responses(true)
             .allow_spaces_after_header_name_in_responses(true)
@@ -251,27 +253,42 @@ impl<W: Witness> Proxy<'_, W> {
                 tracing::debug!(%error, "a server's connection failed");
             }
         });
-        Ok(Upstream { to: to.clone(), sender, asked: Rc::default(), task })
+        Ok(Upstream { to: to.clone(), sender, asked: Rc::default(), task, _announced: announced })
     }
 }
 
 /// A server's connection, of one client.
-struct Upstream {
+struct Upstream<'a> {
     to: Authority,
     sender: SendRequest<Asked>,
     /// The last request was sent to its end.
     asked: Rc<Cell<bool>>,
     task: JoinHandle<()>,
+    _announced: Announced<'a>,
 }
 
-impl Upstream {
+/// Given back when the connection is over.
+struct Announced<'a> {
+    steering: &'a dyn Steering,
+    local: Option<SocketAddr>,
+}
+
+impl Drop for Announced<'_> {
+    fn drop(&mut self) {
+        if let Some(local) = self.local {
+            self.steering.ended(local);
+        }
+    }
+}
+
+impl Upstream<'_> {
     /// Fit for another request: a server that answered before it had read the whole body is not.
     fn is_free(&self) -> bool {
         self.asked.get() && !self.sender.is_closed()
     }
 }
 
-impl Drop for Upstream {
+impl Drop for Upstream<'_> {
     fn drop(&mut self) {
         self.task.abort();
     }
