@@ -81,6 +81,21 @@ fn a_request_is_forwarded_in_origin_form_and_recorded_with_its_server() {
 }
 
 #[test]
+fn a_user_and_password_in_a_url_reach_no_record() {
+    let user = "us3r:s3cret";
+    for request in [
+        format!("GET http://{user}@ORIGIN/ HTTP/1.1\r\nHost: ORIGIN\r\nConnection: close\r\n\r\n"),
+        format!("GET https://{user}@ORIGIN/ HTTP/1.1\r\nHost: ORIGIN\r\nConnection: close\r\n\r\n"),
+        format!("CONNECT {user}@ORIGIN HTTP/1.1\r\n\r\n"),
+    ] {
+        let held = refused(&request);
+        assert_eq!(held.status(), "400", "{request}");
+        let records = serde_json::to_string(&held.records).unwrap();
+        assert!(!held.records.is_empty() && !records.contains("s3cr") && !records.contains("us3r"), "{records}");
+    }
+}
+
+#[test]
 fn a_request_without_host_is_400() {
     assert_eq!(refused("GET http://ORIGIN/ HTTP/1.1\r\n\r\n").status(), "400");
 }

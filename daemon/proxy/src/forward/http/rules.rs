@@ -9,7 +9,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, request, response};
 
-use crate::forward::authority::Authority;
+use crate::forward::authority::{Authority, shown};
 
 /// What we call ourselves in `Via` (RFC 9110 §7.6.3); a comment behind it tells one nodetap from the next.
 const PSEUDONYM: &str = "nodetap";
@@ -134,7 +134,8 @@ fn target(parts: &request::Parts) -> Result<(Authority, HeaderValue), Box<Answer
         return Err(Answer::bad(text).into());
     };
     if scheme != &http::uri::Scheme::HTTP {
-        let text = format!("The scheme {scheme} is not forwarded; ask for a tunnel (CONNECT {authority}) instead.");
+        let to = shown(authority.as_str().as_bytes());
+        let text = format!("The scheme {scheme} is not forwarded; ask for a tunnel (CONNECT {to}) instead.");
         return Err(Answer::bad(text).into());
     }
     let wrong = |error| Answer::bad(format!("The URL's host is wrong: {error}."));
