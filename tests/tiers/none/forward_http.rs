@@ -96,6 +96,20 @@ fn a_user_and_password_in_a_url_reach_no_record() {
 }
 
 #[test]
+fn what_follows_a_connect_that_is_refused_is_no_request_to_the_proxy() {
+    let origin = Hearing::answering(OK).unwrap();
+    let proxy = Proxy::forward(&[]).unwrap();
+    let to = origin.address();
+    let get = |path: &str| format!("GET http://{to}/{path} HTTP/1.1\r\nHost: {to}\r\n\r\n");
+    // Sent at once, so that the CONNECT is read before the response to the first request is over.
+    let piped = format!("{}CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\n{}", get("first"), get("inner"));
+    let (answered, ending) = ask(proxy.address(), piped.as_bytes()).unwrap();
+    assert!(origin.heard().unwrap().starts_with("GET /first "));
+    assert!(answered.contains("HTTP/1.1 400 Bad Request\r\n"), "{answered}");
+    assert_eq!((ending, origin.heard_nothing()), (Ending::Closed, true), "{answered}");
+}
+
+#[test]
 fn a_request_without_host_is_400() {
     assert_eq!(refused("GET http://ORIGIN/ HTTP/1.1\r\n\r\n").status(), "400");
 }

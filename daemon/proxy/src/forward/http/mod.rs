@@ -15,8 +15,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::header::{CONNECTION, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::SendRequest;
 use hyper::service::service_fn;
@@ -142,7 +142,14 @@ impl<W: Witness> Proxy<'_, W> {
         let (mut parts, body) = request.into_parts();
         let admitted = match rules::request(&mut parts, self.state.bare.take(), &self.forward.instance) {
             Ok(admitted) => admitted,
-            Err(answer) => return Ok(ourselves(*answer, running)),
+            Err(answer) => {
+                let mut response = ourselves(*answer, running);
+                // What follows a CONNECT was meant for its tunnel: it must not be read as requests to this proxy.
+                if parts.method == Method::CONNECT {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                return Ok(response);
+            }
         };
         let gate = Gate::new(!admitted.expects);
         let body = Asked::new(body, gate.clone(), Rc::clone(&self.state));
