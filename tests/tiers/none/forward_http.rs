@@ -110,6 +110,28 @@ fn what_follows_a_connect_that_is_refused_is_no_request_to_the_proxy() {
 }
 
 #[test]
+fn a_server_that_closes_instead_of_answering_again_has_the_client_try_again() {
+    // Each connection serves once, and closes when the next request comes.
+    let server = Server::start("127.0.0.1:0", |mut stream| {
+        read_head(&mut stream);
+        let _ = stream.write_all(OK.as_bytes());
+        read_head(&mut stream);
+    })
+    .unwrap();
+    let mut proxy = Proxy::forward(&[]).unwrap();
+    let request = format!("GET http://{0}/ HTTP/1.1\r\nHost: {0}\r\n\r\n", server.address());
+    let mut client = connect(proxy.address()).unwrap();
+    client.write_all(request.as_bytes()).unwrap();
+    read_head(&mut client).unwrap();
+    client.read_exact(&mut [0; 2]).unwrap();
+    client.write_all(request.as_bytes()).unwrap();
+    let (answered, ending) = drain(&mut client).unwrap();
+    assert_eq!((&answered[..], ending), (&b""[..], Ending::Closed));
+    let records = proxy.records().unwrap();
+    assert_eq!(records[1]["outcome"], "server_aborted", "{records:?}");
+}
+
+#[test]
 fn a_request_without_host_is_400() {
     assert_eq!(refused("GET http://ORIGIN/ HTTP/1.1\r\n\r\n").status(), "400");
 }

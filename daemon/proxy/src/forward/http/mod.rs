@@ -9,7 +9,6 @@ mod state;
 mod wire;
 
 use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
 use std::error::Error as _;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -95,6 +94,7 @@ pub async fn serve<W: Witness>(
     let upgrade = state.upgrade.borrow_mut().take();
     match (served, upgrade) {
         _ if state.connect.get() => Over::Connect,
+        _ if state.stale.get() => Over::Closed,
         _ if state.late.get() => Over::Late,
         (Ok(parts), Some(upgrade)) => {
             let _goes_on = state.begin(false);
@@ -136,8 +136,8 @@ struct Proxy<'a, W> {
 }
 
 impl<W: Witness> Proxy<'_, W> {
-    /// One exchange. It always has an answer.
-    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Answered>, Infallible> {
+    /// One exchange. It has an answer, unless the client is to try again.
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Answered>, Stale> {
         let running = self.state.begin(request.body().is_end_stream());
         let (mut parts, body) = request.into_parts();
         let admitted = match rules::request(&mut parts, self.state.bare.take(), &self.forward.instance) {
@@ -158,6 +158,7 @@ impl<W: Witness> Proxy<'_, W> {
             Ok(response) => response,
             Err(answer) => return Ok(ourselves(answer, running)),
         };
+            Err(_) if self.state.stale.get() => return Err(Stale),
         let (mut parts, body) = response.into_parts();
         rules::response(&mut parts, &self.forward.instance);
         Ok(Response::from_parts(parts, Answered::of_server(body, running)))
@@ -187,6 +188,7 @@ impl<W: Witness> Proxy<'_, W> {
             Err(error) => {
                 let text = format!("{} gave no valid answer: {}", admitted.to, reason(&error));
                 return Err(Answer::new(StatusCode::BAD_GATEWAY, sentence(&text)));
+                self.state.stale.set(upstream.used && !error.is_parse());
             }
         };
         match (response.status() == StatusCode::SWITCHING_PROTOCOLS, admitted.upgrade) {
@@ -233,6 +235,7 @@ impl<W: Witness> Proxy<'_, W> {
         {
             return Ok(kept);
         }
+            kept.used = true;
         let mark = self.state.flushes();
         let reached = reach::reach(self.forward, Via::ForwardHttp, to, self.steering, std::future::pending()).await;
         // The response before this one may still have been on its way to the client.
@@ -258,7 +261,7 @@ impl<W: Witness> Proxy<'_, W> {
                 tracing::debug!(%error, "a server's connection failed");
             }
         });
-        Ok(Upstream { to: to.clone(), sender, asked: Rc::default(), task })
+        Ok(Upstream { to: to.clone(), sender, asked: Rc::default(), used: false, task })
     }
 }
 
@@ -270,9 +273,18 @@ struct Upstream {
     asked: Rc<Cell<bool>>,
     task: JoinHandle<()>,
 }
+    /// A request before this one was answered on it.
+    used: bool,
 
 impl Upstream {
     /// Fit for another request: a server that answered before it had read the whole body is not.
+/// The server closed a connection that had served before, instead of answering, as servers do whose patience ends just
+/// then. Clients know this of their own connections, and try again what may be tried again (RFC 9112 §9.3.1): theirs is
+/// closed without an answer, too.
+#[derive(Debug, thiserror::Error)]
+#[error("the server closed a connection that had served before")]
+struct Stale;
+
     fn is_free(&self) -> bool {
         self.asked.get() && !self.sender.is_closed()
     }
