@@ -132,6 +132,17 @@ fn a_server_that_closes_instead_of_answering_again_has_the_client_try_again() {
 }
 
 #[test]
+fn a_client_that_ends_within_a_head_is_not_reset() {
+    for head in ["GE", "GET http://a/ HTTP/1.1\r\nHost: a\r\n"] {
+        let mut proxy = Proxy::forward(&[]).unwrap();
+        let (answered, ending) = ask(proxy.address(), head.as_bytes()).unwrap();
+        assert_eq!((&*answered, ending), ("", Ending::Closed), "{head}");
+        let records = proxy.records().unwrap();
+        assert!(!records[0]["detail"].to_string().contains("server reset"), "{records:?}");
+    }
+}
+
+#[test]
 fn a_request_without_host_is_400() {
     assert_eq!(refused("GET http://ORIGIN/ HTTP/1.1\r\n\r\n").status(), "400");
 }

@@ -104,6 +104,8 @@ pub async fn serve<W: Witness>(
         // What hyper finds wrong with a request it has answered.
         (Ok(_), None) => Over::Closed,
         (Err(error), _) if error.is_parse() || state.asked_badly.get() => Over::Closed,
+        // The client closed within a head: nothing was answered, so that nothing can look whole that is not.
+        (Err(error), _) if error.is_incomplete_message() && !state.running.get() => Over::Closed,
         (Err(error), _) => {
             tracing::debug!(%error, "an HTTP client's connection failed");
             Over::Broken
