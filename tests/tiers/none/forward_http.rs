@@ -143,6 +143,20 @@ fn a_client_that_ends_within_a_head_is_not_reset() {
 }
 
 #[test]
+fn a_coding_that_the_proxy_does_not_take_off_stays_named() {
+    let request = "POST http://ORIGIN/ HTTP/1.1\r\nHost: ORIGIN\r\nTransfer-Encoding: gzip, chunked\r\n\r\n\
+                   3\r\nabc\r\n0\r\n\r\n";
+    let heard = held(request, OK).heard.to_ascii_lowercase();
+    assert!(heard.contains("transfer-encoding: gzip, chunked\r\n") && heard.contains("\r\n3\r\nabc\r\n"), "{heard}");
+    let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    let answered = held(&get(""), answer).answered.to_ascii_lowercase();
+    assert!(
+        answered.contains("transfer-encoding: gzip, chunked\r\n") && answered.contains("3\r\nabc\r\n"),
+        "{answered}"
+    );
+}
+
+#[test]
 fn a_request_without_host_is_400() {
     assert_eq!(refused("GET http://ORIGIN/ HTTP/1.1\r\n\r\n").status(), "400");
 }

@@ -179,9 +179,16 @@ fn trace(parts: &request::Parts) -> String {
 /// Takes away what is for the next hop only (RFC 9110 §7.6.1), and what Connection says is.
 fn strip(headers: &mut HeaderMap) {
     let nominated: Vec<HeaderName> = tokens(headers, &CONNECTION).filter_map(|token| token.parse().ok()).collect();
+    // hyper takes `chunked` off and puts it on again; any other coding is still on the body, and has to be named.
+    let codings: Vec<&str> = tokens(headers, &TRANSFER_ENCODING).collect();
+    let coded = codings.iter().any(|coding| !coding.eq_ignore_ascii_case("chunked"));
+    let codings = coded.then(|| HeaderValue::from_str(&codings.join(", ")).ok()).flatten();
     let always = [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE];
     for name in nominated.into_iter().chain(always) {
         headers.remove(name);
+    }
+    if let Some(codings) = codings {
+        headers.insert(TRANSFER_ENCODING, codings);
     }
 }
 
