@@ -158,9 +158,9 @@ impl<W: Witness> Proxy<'_, W> {
         let answered = self.forwarded(&admitted, Request::from_parts(parts, body), &gate).await;
         let response = match answered {
             Ok(response) => response,
+            Err(_) if self.state.stale.get() => return Err(Stale),
             Err(answer) => return Ok(ourselves(answer, running)),
         };
-            Err(_) if self.state.stale.get() => return Err(Stale),
         let (mut parts, body) = response.into_parts();
         rules::response(&mut parts, &self.forward.instance);
         Ok(Response::from_parts(parts, Answered::of_server(body, running)))
@@ -188,9 +188,9 @@ impl<W: Witness> Proxy<'_, W> {
                 return Err(Answer::new(StatusCode::BAD_REQUEST, "The body of the request is malformed or was cut."));
             }
             Err(error) => {
+                self.state.stale.set(upstream.used && !error.is_parse());
                 let text = format!("{} gave no valid answer: {}", admitted.to, reason(&error));
                 return Err(Answer::new(StatusCode::BAD_GATEWAY, sentence(&text)));
-                self.state.stale.set(upstream.used && !error.is_parse());
             }
         };
         match (response.status() == StatusCode::SWITCHING_PROTOCOLS, admitted.upgrade) {
@@ -235,9 +235,9 @@ impl<W: Witness> Proxy<'_, W> {
         if let Some(mut kept) = kept.filter(|kept| kept.to == *to && kept.is_free())
             && kept.sender.ready().await.is_ok()
         {
+            kept.used = true;
             return Ok(kept);
         }
-            kept.used = true;
         let mark = self.state.flushes();
         let reached = reach::reach(self.forward, Via::ForwardHttp, to, self.steering, std::future::pending()).await;
         // The response before this one may still have been on its way to the client.
@@ -273,13 +273,11 @@ struct Upstream {
     sender: SendRequest<Asked>,
     /// The last request was sent to its end.
     asked: Rc<Cell<bool>>,
-    task: JoinHandle<()>,
-}
     /// A request before this one was answered on it.
     used: bool,
+    task: JoinHandle<()>,
+}
 
-impl Upstream {
-    /// Fit for another request: a server that answered before it had read the whole body is not.
 /// The server closed a connection that had served before, instead of answering, as servers do whose patience ends just
 /// then. Clients know this of their own connections, and try again what may be tried again (RFC 9112 §9.3.1): theirs is
 /// closed without an answer, too.
@@ -287,6 +285,8 @@ impl Upstream {
 #[error("the server closed a connection that had served before")]
 struct Stale;
 
+impl Upstream {
+    /// Fit for another request: a server that answered before it had read the whole body is not.
     fn is_free(&self) -> bool {
         self.asked.get() && !self.sender.is_closed()
     }
