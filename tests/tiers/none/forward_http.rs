@@ -81,6 +81,82 @@ fn a_request_is_forwarded_in_origin_form_and_recorded_with_its_server() {
 }
 
 #[test]
+fn a_user_and_password_in_a_url_reach_no_record() {
+    let user = "us3r:s3cret";
+    for request in [
+        format!("GET http://{user}@ORIGIN/ HTTP/1.1\r\nHost: ORIGIN\r\nConnection: close\r\n\r\n"),
+        format!("GET https://{user}@ORIGIN/ HTTP/1.1\r\nHost: ORIGIN\r\nConnection: close\r\n\r\n"),
+        format!("CONNECT {user}@ORIGIN HTTP/1.1\r\n\r\n"),
+    ] {
+        let held = refused(&request);
+        assert_eq!(held.status(), "400", "{request}");
+        let records = serde_json::to_string(&held.records).unwrap();
+        assert!(!held.records.is_empty() && !records.contains("s3cr") && !records.contains("us3r"), "{records}");
+    }
+}
+
+#[test]
+fn what_follows_a_connect_that_is_refused_is_no_request_to_the_proxy() {
+    let origin = Hearing::answering(OK).unwrap();
+    let proxy = Proxy::forward(&[]).unwrap();
+    let to = origin.address();
+    let get = |path: &str| format!("GET http://{to}/{path} HTTP/1.1\r\nHost: {to}\r\n\r\n");
+    // Sent at once, so that the CONNECT is read before the response to the first request is over.
+    let piped = format!("{}CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\n{}", get("first"), get("inner"));
+    let (answered, ending) = ask(proxy.address(), piped.as_bytes()).unwrap();
+    assert!(origin.heard().unwrap().starts_with("GET /first "));
+    assert!(answered.contains("HTTP/1.1 400 Bad Request\r\n"), "{answered}");
+    assert_eq!((ending, origin.heard_nothing()), (Ending::Closed, true), "{answered}");
+}
+
+#[test]
+fn a_server_that_closes_instead_of_answering_again_has_the_client_try_again() {
+    // Each connection serves once, and closes when the next request comes.
+    let server = Server::start("127.0.0.1:0", |mut stream| {
+        read_head(&mut stream);
+        let _ = stream.write_all(OK.as_bytes());
+        read_head(&mut stream);
+    })
+    .unwrap();
+    let mut proxy = Proxy::forward(&[]).unwrap();
+    let request = format!("GET http://{0}/ HTTP/1.1\r\nHost: {0}\r\n\r\n", server.address());
+    let mut client = connect(proxy.address()).unwrap();
+    client.write_all(request.as_bytes()).unwrap();
+    read_head(&mut client).unwrap();
+    client.read_exact(&mut [0; 2]).unwrap();
+    client.write_all(request.as_bytes()).unwrap();
+    let (answered, ending) = drain(&mut client).unwrap();
+    assert_eq!((&answered[..], ending), (&b""[..], Ending::Closed));
+    let records = proxy.records().unwrap();
+    assert_eq!(records[1]["outcome"], "server_aborted", "{records:?}");
+}
+
+#[test]
+fn a_client_that_ends_within_a_head_is_not_reset() {
+    for head in ["GE", "GET http://a/ HTTP/1.1\r\nHost: a\r\n"] {
+        let mut proxy = Proxy::forward(&[]).unwrap();
+        let (answered, ending) = ask(proxy.address(), head.as_bytes()).unwrap();
+        assert_eq!((&*answered, ending), ("", Ending::Closed), "{head}");
+        let records = proxy.records().unwrap();
+        assert!(!records[0]["detail"].to_string().contains("server reset"), "{records:?}");
+    }
+}
+
+#[test]
+fn a_coding_that_the_proxy_does_not_take_off_stays_named() {
+    let request = "POST http://ORIGIN/ HTTP/1.1\r\nHost: ORIGIN\r\nTransfer-Encoding: gzip, chunked\r\n\r\n\
+                   3\r\nabc\r\n0\r\n\r\n";
+    let heard = held(request, OK).heard.to_ascii_lowercase();
+    assert!(heard.contains("transfer-encoding: gzip, chunked\r\n") && heard.contains("\r\n3\r\nabc\r\n"), "{heard}");
+    let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    let answered = held(&get(""), answer).answered.to_ascii_lowercase();
+    assert!(
+        answered.contains("transfer-encoding: gzip, chunked\r\n") && answered.contains("3\r\nabc\r\n"),
+        "{answered}"
+    );
+}
+
+#[test]
 fn a_request_without_host_is_400() {
     assert_eq!(refused("GET http://ORIGIN/ HTTP/1.1\r\n\r\n").status(), "400");
 }

@@ -24,7 +24,7 @@ use super::super::desk::Desk;
 use super::super::tapped::Clock;
 use super::{note, renew, unreached};
 use crate::dial;
-use crate::forward::authority::Authority;
+use crate::forward::authority::{Authority, shown};
 use crate::forward::reach::{self, Reached, sentence};
 use crate::steering::Forward;
 
@@ -105,7 +105,10 @@ async fn stream(
     let text = match (request.method(), request.uri().authority()) {
         (&Method::CONNECT, Some(to)) => match Authority::parse(to.as_str().as_bytes()) {
             Ok(to) => return connect(desk, clock, forward, to, request.into_body(), respond).await,
-            Err(error) => (StatusCode::BAD_REQUEST, format!("`{to}` is no host and port to connect to: {error}.")),
+            Err(error) => {
+                let to = shown(to.as_str().as_bytes());
+                (StatusCode::BAD_REQUEST, format!("`{to}` is no host and port to connect to: {error}."))
+            }
         },
         (&Method::CONNECT, None) => (StatusCode::BAD_REQUEST, "The CONNECT names no host and port.".to_owned()),
         _ => {

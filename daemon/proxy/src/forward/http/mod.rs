@@ -9,15 +9,14 @@ mod state;
 mod wire;
 
 use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
 use std::error::Error as _;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::header::{CONNECTION, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::SendRequest;
 use hyper::service::service_fn;
@@ -96,6 +95,7 @@ pub async fn serve<W: Witness>(
     let upgrade = state.upgrade.borrow_mut().take();
     match (served, upgrade) {
         _ if state.connect.get() => Over::Connect,
+        _ if state.stale.get() => Over::Closed,
         _ if state.late.get() => Over::Late,
         (Ok(parts), Some(upgrade)) => {
             let _goes_on = state.begin(false);
@@ -105,6 +105,8 @@ pub async fn serve<W: Witness>(
         // What hyper finds wrong with a request it has answered.
         (Ok(_), None) => Over::Closed,
         (Err(error), _) if error.is_parse() || state.asked_badly.get() => Over::Closed,
+        // The client closed within a head: nothing was answered, so that nothing can look whole that is not.
+        (Err(error), _) if error.is_incomplete_message() && !state.running.get() => Over::Closed,
         (Err(error), _) => {
             tracing::debug!(%error, "an HTTP client's connection failed");
             Over::Broken
@@ -137,19 +139,27 @@ struct Proxy<'a, W> {
 }
 
 impl<'a, W: Witness> Proxy<'a, W> {
-    /// One exchange. It always has an answer.
-    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Answered>, Infallible> {
+    /// One exchange. It has an answer, unless the client is to try again.
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Answered>, Stale> {
         let running = self.state.begin(request.body().is_end_stream());
         let (mut parts, body) = request.into_parts();
         let admitted = match rules::request(&mut parts, self.state.bare.take(), &self.forward.instance) {
             Ok(admitted) => admitted,
-            Err(answer) => return Ok(ourselves(*answer, running)),
+            Err(answer) => {
+                let mut response = ourselves(*answer, running);
+                // What follows a CONNECT was meant for its tunnel: it must not be read as requests to this proxy.
+                if parts.method == Method::CONNECT {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                return Ok(response);
+            }
         };
         let gate = Gate::new(!admitted.expects);
         let body = Asked::new(body, gate.clone(), Rc::clone(&self.state));
         let answered = self.forwarded(&admitted, Request::from_parts(parts, body), &gate).await;
         let response = match answered {
             Ok(response) => response,
+            Err(_) if self.state.stale.get() => return Err(Stale),
             Err(answer) => return Ok(ourselves(answer, running)),
         };
         let (mut parts, body) = response.into_parts();
@@ -179,6 +189,7 @@ impl<'a, W: Witness> Proxy<'a, W> {
                 return Err(Answer::new(StatusCode::BAD_REQUEST, "The body of the request is malformed or was cut."));
             }
             Err(error) => {
+                self.state.stale.set(upstream.used && !error.is_parse());
                 let text = format!("{} gave no valid answer: {}", admitted.to, reason(&error));
                 return Err(Answer::new(StatusCode::BAD_GATEWAY, sentence(&text)));
             }
@@ -225,6 +236,7 @@ impl<'a, W: Witness> Proxy<'a, W> {
         if let Some(mut kept) = kept.filter(|kept| kept.to == *to && kept.is_free())
             && kept.sender.ready().await.is_ok()
         {
+            kept.used = true;
             return Ok(kept);
         }
         let mark = self.state.flushes();
@@ -253,7 +265,7 @@ impl<'a, W: Witness> Proxy<'a, W> {
                 tracing::debug!(%error, "a server's connection failed");
             }
         });
-        Ok(Upstream { to: to.clone(), sender, asked: Rc::default(), task, _announced: announced })
+        Ok(Upstream { to: to.clone(), sender, asked: Rc::default(), used: false, task, _announced: announced })
     }
 }
 
@@ -263,6 +275,8 @@ struct Upstream<'a> {
     sender: SendRequest<Asked>,
     /// The last request was sent to its end.
     asked: Rc<Cell<bool>>,
+    /// A request before this one was answered on it.
+    used: bool,
     task: JoinHandle<()>,
     _announced: Announced<'a>,
 }
@@ -280,6 +294,13 @@ impl Drop for Announced<'_> {
         }
     }
 }
+
+/// The server closed a connection that had served before, instead of answering, as servers do whose patience ends just
+/// then. Clients know this of their own connections, and try again what may be tried again (RFC 9112 §9.3.1): theirs is
+/// closed without an answer, too.
+#[derive(Debug, thiserror::Error)]
+#[error("the server closed a connection that had served before")]
+struct Stale;
 
 impl Upstream<'_> {
     /// Fit for another request: a server that answered before it had read the whole body is not.

@@ -22,6 +22,8 @@ pub(super) struct State {
     pub(super) asked_badly: Cell<bool>,
     /// The response could not be brought to its end: what the client has of it must not look whole.
     pub(super) cut: Cell<bool>,
+    /// The server closed a connection that had served before, instead of answering.
+    pub(super) stale: Cell<bool>,
     /// The client did not send a head in time.
     pub(super) late: Cell<bool>,
     /// The head that is being read began with a URL without a path.
