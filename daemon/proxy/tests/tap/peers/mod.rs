@@ -5,6 +5,8 @@
 //! A conversation is a connection with one to eight exchanges. `NODETAP_CONVERSATIONS` says how many (10,000),
 //! `NODETAP_SEED` that it is to be only the one of that number: a failure names it.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests panics like the tests themselves")]
+
 mod plan;
 mod speak;
 mod wire;

@@ -65,7 +65,7 @@ async fn answer(
         Fate::Failed => return Err(std::io::ErrorKind::Other.into()),
         Fate::Early => drop(body),
         // Some answers begin before the request is whole.
-        Fate::Answered if conversation.wire == Wire::Http2 && number % 3 == 0 => {
+        Fate::Answered if conversation.wire == Wire::Http2 && number.is_multiple_of(3) => {
             let again = Arc::clone(&conversation);
             tokio::spawn(async move { saw(&head.headers, body, &again.turns[number].request).await });
         }
