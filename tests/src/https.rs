@@ -30,6 +30,19 @@ pub const VARIABLES: [&str; 15] = [
     "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
 ];
 
+/// What a server asks of those who call it, or has to offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing out of the ordinary.
+    Plain,
+    /// A certificate of its own authority: its own would do.
+    Mutual,
+    /// TLS 1.1, and nothing newer.
+    Old,
+    /// A certificate that no authority has signed.
+    SelfSigned,
+}
+
 /// A running server; its certificate is for localhost and 127.0.0.1.
 #[derive(Debug)]
 pub struct Https {
@@ -44,12 +57,29 @@ impl Https {
     /// # Errors
     /// When there is no Python, or it does not start.
     pub fn start() -> Result<Self> {
+        Self::of(Kind::Plain)
+    }
+
+    /// As [`Https::start`], of another kind.
+    ///
+    /// # Errors
+    /// When there is no Python, or it does not start.
+    pub fn of(kind: Kind) -> Result<Self> {
         let folder = Folder::new()?;
-        issue(&folder)?;
+        if kind == Kind::SelfSigned {
+            issue_by_nobody(&folder)?
+        } else {
+            issue(&folder)?
+        }
+        let word = match kind {
+            Kind::Plain | Kind::SelfSigned => "plain",
+            Kind::Mutual => "mutual",
+            Kind::Old => "old",
+        };
         let (certificate, key) = (folder.join("leaf.pem"), folder.join("leaf.key"));
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("peers/https.py");
         let mut command = Command::new("/usr/bin/python3");
-        let process = Process::start(command.arg(script).arg(&certificate).arg(&key))?;
+        let process = Process::start(command.arg(script).arg(&certificate).arg(&key).arg(word))?;
         let port = peers::port(&process)?;
         Ok(Self { _process: process, folder, port })
     }
@@ -67,9 +97,14 @@ impl Https {
     pub fn roots(&self) -> PathBuf {
         self.folder.join("roots.pem")
     }
+
+    /// A file with the server's certificate; beside it `leaf.key`, and in `leaf.pub` its public key.
+    pub fn certificate(&self) -> PathBuf {
+        self.folder.join("leaf.pem")
+    }
 }
 
-/// Writes a certificate for localhost and 127.0.0.1 into a folder: `leaf.pem`, `leaf.key`, and in `roots.pem` the root of
+/// Writes a certificate for localhost and 127.0.0.1 into a folder: `leaf.pem`, `leaf.key`, `leaf.pub`, and in `roots.pem` the root of
 /// an authority that is made for it.
 ///
 /// # Errors
@@ -85,8 +120,18 @@ pub fn issue(folder: &Path) -> Result<()> {
     let mut leaf = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
     leaf.use_authority_key_identifier_extension = true;
     let leaf = leaf.signed_by(&leaf_key, &Issuer::new(params, &key))?;
-    std::fs::write(folder.join("roots.pem"), root.pem())?;
-    std::fs::write(folder.join("leaf.pem"), leaf.pem())?;
-    std::fs::write(folder.join("leaf.key"), leaf_key.serialize_pem())?;
-    Ok(())
+    write(folder, &root.pem(), &leaf.pem(), &leaf_key)
+}
+
+fn issue_by_nobody(folder: &Path) -> Result<()> {
+    let key = KeyPair::generate()?;
+    let leaf = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()])?.self_signed(&key)?.pem();
+    write(folder, &leaf, &leaf, &key)
+}
+
+fn write(folder: &Path, root: &str, leaf: &str, key: &KeyPair) -> Result<()> {
+    std::fs::write(folder.join("roots.pem"), root)?;
+    std::fs::write(folder.join("leaf.pem"), leaf)?;
+    std::fs::write(folder.join("leaf.key"), key.serialize_pem())?;
+    Ok(std::fs::write(folder.join("leaf.pub"), key.public_key_pem())?)
 }

@@ -66,7 +66,7 @@ enum Command {
     },
     /// Measure nodetap beside its peers: one run, interleaved, medians and ratios
     Bench(bench::Options),
-    /// What takes longer: the kernel tier over and over
+    /// What takes longer: more of what is generated, calls that stay open, and the kernel tier over and over
     Soak {
         /// How often
         #[arg(long, default_value_t = 20)]

@@ -25,6 +25,8 @@ const EVERYTHING: &[&str] = &[
 
 /// For each fuzz target.
 const FUZZ_SECONDS: u32 = 10;
+/// Of a soak.
+const CONVERSATIONS: u32 = 100_000;
 
 /// What the test binaries counted.
 #[derive(Debug, Default, Clone, Copy)]
@@ -90,29 +92,47 @@ pub(crate) fn run(filter: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// Runs the kernel tier `rounds` times, and stops at the first round that fails.
+/// Runs what the tests hold back because it takes long, and then the kernel tier `rounds` times; stops at the first that
+/// fails.
 ///
 /// # Errors
-/// When the tier cannot run, or a test of it failed.
+/// When the tier cannot run, or a test failed.
 pub(crate) fn soak(rounds: u32, filter: Option<&str>) -> Result<()> {
     setup::run(Job::Test)?;
     let built = build()?;
-    let mut total = Count::default();
+    let mut total = if filter.is_none() { long(&built)? } else { Count::default() };
     for round in 1..=rounds {
+        if total.failed > 0 {
+            break;
+        }
         step(&format!("round {round} of {rounds}"));
         if let Some(why) = Tier::Kernel.lacks() {
             bail!("the kernel tier cannot run here: {why}");
         }
         total.add(run_tier(Tier::Kernel, &built, filter)?);
-        if total.failed > 0 {
-            break;
-        }
     }
     println!("{} passed, {} failed", total.passed, total.failed);
     if total.failed > 0 || total.passed == 0 {
         bail!("the soak did not pass");
     }
     Ok(())
+}
+
+/// The tests that are ignored otherwise, and those that can be told to do more of the same.
+fn long(built: &Built) -> Result<Count> {
+    let mut count = Count::default();
+    step(&format!("{CONVERSATIONS} generated conversations"));
+    for binary in built.tests.iter().filter(|binary| binary.name == "tap") {
+        let mut command = command(binary, built);
+        command.env("NODETAP_CONVERSATIONS", CONVERSATIONS.to_string()).args(["peers::", "--nocapture"]);
+        count.add(counted(&mut command)?);
+    }
+    step("tests that take longer");
+    for binary in built.tests.iter().filter(|binary| tier_of(binary) == Some(Tier::None)) {
+        // One at a time: they look at the clock.
+        count.add(counted(command(binary, built).args(["--ignored", "--nocapture", "--test-threads=1"]))?);
+    }
+    Ok(count)
 }
 
 impl Count {
@@ -178,15 +198,21 @@ fn tier_of(binary: &Binary) -> Option<Tier> {
 }
 
 fn execute(binary: &Binary, built: &Built, filter: Option<&str>, arguments: &[&str]) -> Result<Count> {
-    let mut command = Command::new(&binary.file);
-    command.args(filter).args(arguments).current_dir(&binary.package).env("CARGO_MANIFEST_DIR", &binary.package);
-    if let Some(nodetap) = &built.nodetap {
-        command.env("NODETAP_BIN", nodetap);
-    }
+    let mut command = command(binary, built);
+    command.args(filter).args(arguments);
     if tier_of(binary).is_none() {
         command.arg("--quiet");
     }
     counted(&mut command)
+}
+
+fn command(binary: &Binary, built: &Built) -> Command {
+    let mut command = Command::new(&binary.file);
+    command.current_dir(&binary.package).env("CARGO_MANIFEST_DIR", &binary.package);
+    if let Some(nodetap) = &built.nodetap {
+        command.env("NODETAP_BIN", nodetap);
+    }
+    command
 }
 
 /// Runs a test binary (or cargo's doc tests), passes its output on, and counts by its closing lines. One that ended

@@ -10,6 +10,7 @@ mod lifecycle;
 mod listening;
 mod outage;
 mod outbound;
+mod passed;
 mod protocols;
 mod refusal;
 mod routes;

@@ -10,6 +10,7 @@ mod forward_bad;
 mod forward_http;
 mod forward_programs;
 mod forward_tunnels;
+mod open_call;
 mod peers;
 mod recording;
 mod streams;

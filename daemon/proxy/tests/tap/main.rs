@@ -9,5 +9,6 @@ mod interleaved;
 mod limits;
 mod messages;
 mod mutations;
+mod peers;
 mod records;
 mod tls;

@@ -7,5 +7,4 @@ mod corpus;
 mod every_case;
 mod limits;
 mod mutations;
-mod peers;
 mod records;

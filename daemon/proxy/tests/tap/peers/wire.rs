@@ -1,0 +1,107 @@
+//! The bytes between two peers: written down while they speak, and shown to a tap afterwards, cut anywhere. It knows no
+//! protocol.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use nodetap_core::exchange::{Direction, Event};
+use nodetap_proxy::tap::{End, Limits, Side};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio::task::JoinHandle;
+
+use super::KEPT;
+use crate::drive::{Dice, Player};
+
+/// What passed, in the order in which it did; no bytes: that side's end.
+pub(super) type Log = Vec<(Side, Vec<u8>)>;
+
+/// Two ends whose bytes are written down in between.
+pub(super) struct Between {
+    log: Rc<RefCell<Log>>,
+    relays: [JoinHandle<()>; 2],
+}
+
+impl Between {
+    /// The client's end and the server's.
+    pub(super) fn start() -> (Self, DuplexStream, DuplexStream) {
+        let log = Rc::default();
+        let (client, ours) = tokio::io::duplex(64 * 1024);
+        let (theirs, server) = tokio::io::duplex(64 * 1024);
+        let (from_client, to_client) = tokio::io::split(ours);
+        let (from_server, to_server) = tokio::io::split(theirs);
+        let up = relay(Side::Client, from_client, to_server, Rc::clone(&log));
+        let down = relay(Side::Server, from_server, to_client, Rc::clone(&log));
+        let relays = [tokio::task::spawn_local(up), tokio::task::spawn_local(down)];
+        (Self { log, relays }, client, server)
+    }
+
+    /// What has passed when both have closed.
+    pub(super) async fn log(self) -> Log {
+        for relay in self.relays {
+            relay.await.unwrap();
+        }
+        self.log.take()
+    }
+}
+
+/// Writes down what passes before it passes on: so nothing is answered before it stands there.
+async fn relay(
+    from: Side,
+    mut source: impl AsyncRead + Unpin,
+    mut target: impl AsyncWrite + Unpin,
+    log: Rc<RefCell<Log>>,
+) {
+    let mut buffer = vec![0; 20_000];
+    loop {
+        let count = source.read(&mut buffer).await.unwrap_or(0);
+        log.borrow_mut().push((from, buffer[..count].to_vec()));
+        if count == 0 {
+            let _ = target.shutdown().await;
+            return;
+        }
+        if target.write_all(&buffer[..count]).await.is_err() {
+            // It is the other side that has ended: this one's end is not seen any more.
+            return;
+        }
+    }
+}
+
+/// Shows a log to a tap, in the order that it has, cut by the dice; with `ahead` the client is ahead of that by as much
+/// as the dice say, as one is that pipelines.
+pub(super) fn replay(log: &Log, dice: &mut Dice, ahead: bool) -> Vec<Event> {
+    let limits = Limits { body: KEPT, waiting: 64 << 20, ..Limits::default() };
+    let mut player = Player::new(Direction::Inbound, limits);
+    let asked: Vec<u8> =
+        log.iter().filter(|(from, _)| *from == Side::Client).flat_map(|(_, bytes)| bytes.clone()).collect();
+    let (mut shown, mut due) = (0, 0);
+    for (from, bytes) in log {
+        if ahead && shown < asked.len() && dice.roll(2) == 0 {
+            let more = shown + dice.roll(asked.len() - shown + 1);
+            show(&mut player, Side::Client, &asked[shown..more], dice);
+            shown = more;
+        }
+        match from {
+            _ if bytes.is_empty() => player.end(*from, End::Fin),
+            Side::Client => {
+                due += bytes.len();
+                if due > shown {
+                    show(&mut player, Side::Client, &asked[shown..due], dice);
+                    shown = due;
+                }
+            }
+            Side::Server => show(&mut player, Side::Server, bytes, dice),
+        }
+    }
+    player.finish()
+}
+
+fn show(player: &mut Player, from: Side, mut bytes: &[u8], dice: &mut Dice) {
+    while !bytes.is_empty() {
+        let most = [1, 3, 20, 300, 5000, 40_000][dice.roll(6)];
+        let (piece, rest) = bytes.split_at((dice.roll(most) + 1).min(bytes.len()));
+        // Only what is short: it is shown byte by byte.
+        player.skips = piece.len() < 200 && dice.roll(8) == 0;
+        player.show(from, piece);
+        bytes = rest;
+    }
+}
