@@ -45,7 +45,7 @@ fn an_address_in_use_is_named() {
 
 #[test]
 fn a_reverse_proxy_to_itself_is_refused() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let finished = finished(&["proxy", "--reverse", &format!("{free}={free}")]);
     assert_eq!(finished.code(), 2, "{finished:?}");
     assert!(finished.err.contains("leads back to itself"), "{finished:?}");
