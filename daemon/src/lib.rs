@@ -1,9 +1,9 @@
 //! The daemon and the command line.
 //!
-//! Imports run downwards: what this machine offers ([`netlink`], [`cgroup`], [`child`], [`signals`]) and what it is
-//! told of us ([`telemetry`]), then adapters
-//! ([`probes`]: the kernel programs, [`store`]: records on disk, [`trust`]: certificates), then what is built of them
-//! ([`run`], [`commands`], [`doctor`]; [`proxy`], the same as [`run`] without the kernel's part), then [`app`], the only one that knows everyone.
+//! Imports run downwards: what this machine offers ([`netlink`], [`cgroup`], [`child`], [`signals`]) and what it is told
+//! of us ([`telemetry`]), then adapters ([`probes`]: the kernel programs, [`store`]: records on disk, [`trust`]:
+//! certificates), then what is built of them ([`run`], [`proxy`]: the same without the kernel's part, [`commands`],
+//! [`doctor`]), then [`app`], the only one that knows everyone.
 
 pub mod app;
 pub mod cgroup;

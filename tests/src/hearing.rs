@@ -69,7 +69,7 @@ fn read_request(stream: &mut TcpStream) -> Option<Vec<u8>> {
         let mut body = vec![0; length];
         stream.read_exact(&mut body).ok()?;
         request.extend(body);
-    } else if head.contains("transfer-encoding: chunked") {
+    } else if head.lines().any(|line| line.starts_with("transfer-encoding:") && line.ends_with("chunked")) {
         let mut byte = [0];
         // Trailers end with an empty line, too.
         while !(request.ends_with(b"\r\n\r\n") && request.windows(5).any(|part| part == b"\r\n0\r\n")) {

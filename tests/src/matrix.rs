@@ -25,13 +25,14 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Of a client that has finished; with `tunnelled` the server's connections have ended with the client's.
+    /// Of a client that has finished, and with it the connections that it was served by; those are its own when
+    /// `tunnelled`.
     ///
     /// # Errors
     /// When the client failed or asked nothing.
     pub fn of(finished: &Finished, origin: &mut Origin, tunnelled: bool) -> Result<Self> {
         ensure!(finished.code() == 0, "the client failed: {finished:?}");
-        let seen = origin.seen(if tunnelled { "exchange connection" } else { "exchange" })?;
+        let seen = origin.seen("exchange connection")?;
         let (exchanges, connections): (Vec<Value>, Vec<Value>) =
             seen.into_iter().partition(|line| line["kind"] == "exchange");
         ensure!(!exchanges.is_empty(), "nothing was asked: {finished:?}");

@@ -119,7 +119,7 @@ impl Messages {
 /// When it was cut.
 pub fn content(body: &Value) -> Result<Content> {
     if body["truncated"] == true {
-        bail!("a body was cut: {body}");
+        bail!("of {} bytes of a body {} were kept", body["size"], body["kept"]);
     }
     Ok((body["size"].as_u64().unwrap_or(0), digest(&kept(body))))
 }

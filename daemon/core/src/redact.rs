@@ -1,7 +1,7 @@
 //! Takes secrets out of what was recorded, before anybody writes or shows it: the values of `Authorization`,
-//! `Proxy-Authorization`, `Cookie` and `Set-Cookie`, in heads, interim heads and trailers. It works on the raw bytes,
-//! however malformed, and when in doubt about where a value ends it takes more, never less. It refuses to look into
-//! bodies and request targets.
+//! `Proxy-Authorization`, `Cookie` and `Set-Cookie`, in heads, interim heads and trailers; and a user and password in
+//! the URL that is asked for. It works on the raw bytes, however malformed, and when in doubt about where a value ends
+//! it takes more, never less. It refuses to look into bodies, and into paths and queries.
 //!
 //! It runs once per exchange: a head in which nothing matches is read once and not copied.
 
@@ -45,8 +45,15 @@ pub fn redact(event: &mut Event) {
     }
 }
 
+/// What stands before the `@` of a URL, or of the target of a CONNECT (RFC 3986 §3.2.1).
+const USERINFO: &str = "request.target.userinfo";
+
 fn redact_exchange(exchange: &mut Exchange) {
     let rules = &mut exchange.redacted;
+    if let Some((start, end)) = userinfo(&exchange.request.head) {
+        exchange.request.head.splice(start..end, PLACEHOLDER.iter().copied());
+        rules.push(Cow::Borrowed(USERINFO));
+    }
     redact_message(&mut exchange.request, rules, |secret| secret.request_header, |secret| secret.request_trailer);
     redact_bytes(&mut exchange.interim, Section::Head, rules, |secret| secret.interim_header);
     if let Some(response) = &mut exchange.response {
@@ -87,6 +94,23 @@ fn redact_bytes(bytes: &mut Vec<u8>, section: Section, rules: &mut Vec<Cow<'stat
         clean.extend_from_slice(slice(bytes, copied, bytes.len()));
         *bytes = clean;
     }
+}
+
+/// Where in a request's head the user and password lie that its target names. A target in origin-form has none; what
+/// has no scheme is taken for an authority.
+fn userinfo(head: &[u8]) -> Option<(usize, usize)> {
+    let line = head.iter().position(|byte| !matches!(byte, b'\r' | b'\n'))?;
+    let length = memchr::memchr2(b'\r', b'\n', slice(head, line, head.len())).unwrap_or(head.len() - line);
+    let line_end = line + length;
+    let target = line + memchr::memchr(b' ', slice(head, line, line_end))? + 1;
+    let rest = slice(head, target, line_end);
+    let scheme = rest.iter().take_while(|byte| byte.is_ascii_alphanumeric() || b"+-. ".contains(byte)).count();
+    let skipped = if slice(rest, scheme, scheme + 3) == b"://" { scheme + 3 } else { 0 };
+    let authority = slice(rest, skipped, rest.len());
+    // A space does not end it: who writes one into a password would otherwise show what follows.
+    let length = authority.iter().position(|byte| b"/?#".contains(byte)).unwrap_or(authority.len());
+    let end = memchr::memrchr(b'@', slice(authority, 0, length))?;
+    (end > 0).then_some((target + skipped, target + skipped + end))
 }
 
 struct Found {
@@ -186,6 +210,32 @@ mod tests {
             b"GET / HTTP/1.1\r\nHost: a\r\nCOOKIE: [redacted]\r\nauthorization: [redacted]\r\nX: 1\r\n\r\n"
         );
         assert_eq!(rules, ["request.header.cookie", "request.header.authorization"]);
+    }
+
+    #[test]
+    fn a_user_and_password_in_the_url_are_no_part_of_the_record() {
+        for (head, clean) in [
+            ("GET http://u:S3CRET@a:8/x?y HTTP/1.1\r\n\r\n", "GET http://[redacted]@a:8/x?y HTTP/1.1\r\n\r\n"),
+            ("GET https://S3CRET@a HTTP/2\r\n\r\n", "GET https://[redacted]@a HTTP/2\r\n\r\n"),
+            ("CONNECT u:S3CRET@a:1 HTTP/1.1\r\n\r\n", "CONNECT [redacted]@a:1 HTTP/1.1\r\n\r\n"),
+            ("\r\nGET ws://u:S3@CRET@a", "\r\nGET ws://[redacted]@a"),
+            ("GET http://u:S3CR ET@a/ HTTP/1.1\n", "GET http://[redacted]@a/ HTTP/1.1\n"),
+            ("GET  http://u:S3CRET@a/ HTTP/1.1\n", "GET  http://[redacted]@a/ HTTP/1.1\n"),
+        ] {
+            let mut exchange = crate::samples::exchange();
+            exchange.request = Message { head: head.into(), ..Message::default() };
+            redact_exchange(&mut exchange);
+            assert_eq!(String::from_utf8_lossy(&exchange.request.head), clean);
+            assert_eq!(exchange.redacted[0], "request.target.userinfo", "{head}");
+            let once = exchange.request.head.clone();
+            redact_exchange(&mut exchange);
+            assert_eq!(exchange.request.head, once);
+        }
+        for head in
+            ["GET /a@b HTTP/1.1\r\n", "GET http://a/@b HTTP/1.1\r\n", "GET http://a?c@d", "GET", "", "\r\n", "@ @"]
+        {
+            assert_eq!(userinfo(head.as_bytes()), None, "{head}");
+        }
     }
 
     #[test]

@@ -205,6 +205,19 @@ impl Steering for Explicit {
     }
 }
 
+/// The first listener that passes on to itself, be it by way of others: its first connection would take all descriptors.
+pub fn circle(listeners: &[Listener]) -> Option<SocketAddr> {
+    let next = |listener: &Listener| match listener.serves {
+        Serves::Reverse(to) => listeners.iter().find(|other| leads_to(to, other.address, is_of_this_host)),
+        Serves::Forward => None,
+    };
+    // Whoever is still under way after as many steps as there are listeners has been somewhere twice.
+    let goes_round = |first: &&Listener| {
+        std::iter::successors(Some(*first), |listener| next(listener)).nth(listeners.len()).is_some()
+    };
+    listeners.iter().find(goes_round).map(|listener| listener.address)
+}
+
 /// Would a connection `to` this address arrive at the listener? By its own address, by the unspecified one (which the
 /// kernel takes for loopback), by any address of this host if it listens on all, or by an IPv4 address in IPv6's clothes.
 fn leads_to(to: SocketAddr, listener: SocketAddr, is_of_this_host: impl Fn(IpAddr) -> bool) -> bool {
@@ -225,6 +238,22 @@ fn is_of_this_host(address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn listeners_that_pass_on_in_a_circle_are_found() {
+        let reverse = |at: u16, to: &str| Listener {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, at)),
+            serves: Serves::Reverse(to.parse().unwrap()),
+        };
+        let forward = Listener { serves: Serves::Forward, ..reverse(9, "127.0.0.1:9") };
+        let port = |listeners: &[Listener]| circle(listeners).map(|address| address.port());
+        assert_eq!(port(&[reverse(1, "127.0.0.1:1")]), Some(1));
+        assert_eq!(port(&[reverse(1, "0.0.0.0:1")]), Some(1));
+        assert_eq!(port(&[reverse(1, "127.0.0.1:2"), reverse(2, "127.0.0.1:1")]), Some(1));
+        assert_eq!(port(&[reverse(1, "127.0.0.1:2"), reverse(2, "127.0.0.1:3")]), None);
+        assert_eq!(port(&[reverse(1, "127.0.0.1:9"), forward]), None);
+        assert_eq!(port(&[]), None);
+    }
 
     #[test]
     fn every_way_to_a_listener_of_ours_is_known() {

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use nodetap_proxy::engine::{Engine, Settings};
 use nodetap_proxy::forward::names::Names;
 use nodetap_proxy::sink::{NoSink, Sink};
-use nodetap_proxy::steering::{Explicit, Listener, Serves};
+use nodetap_proxy::steering::{Explicit, Listener, Serves, circle};
 use nodetap_proxy::tls::Policy;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -79,6 +79,9 @@ fn listeners(options: &Proxy) -> Result<(Vec<TcpListener>, Vec<Listener>), Failu
         let address = socket.local_addr().map_err(failed)?;
         sockets.push(socket);
         listeners.push(Listener { address, serves });
+    }
+    if let Some(address) = circle(&listeners) {
+        return Err(Failure::Usage(format!("--reverse {address} leads back to itself: name another upstream")));
     }
     Ok((sockets, listeners))
 }

@@ -181,7 +181,10 @@ impl Recording {
 
 /// What taps keep.
 pub(crate) fn limits(options: &options::Recording) -> Limits {
-    Limits { body: usize::try_from(options.max_body).unwrap_or(usize::MAX), ..Limits::default() }
+    let body = usize::try_from(options.max_body).unwrap_or(usize::MAX);
+    let Limits { waiting, .. } = Limits::default();
+    // What the streams of one connection keep together: whoever wants larger bodies wants more than one of them.
+    Limits { body, waiting: waiting.max(body.saturating_mul(4)), ..Limits::default() }
 }
 
 /// The folder of recordings of whoever the command runs as: who called sudo finds them without sudo.

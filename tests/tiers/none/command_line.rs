@@ -44,6 +44,14 @@ fn an_address_in_use_is_named() {
 }
 
 #[test]
+fn a_reverse_proxy_to_itself_is_refused() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let finished = finished(&["proxy", "--reverse", &format!("{free}={free}")]);
+    assert_eq!(finished.code(), 2, "{finished:?}");
+    assert!(finished.err.contains("leads back to itself"), "{finished:?}");
+}
+
+#[test]
 fn a_file_that_is_no_segment_is_named_with_exit_code_2() {
     let folder = Folder::new().unwrap();
     std::fs::write(folder.join("00000001.seg"), b"this is a shopping list, and no segment").unwrap();

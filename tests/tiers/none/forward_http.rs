@@ -81,6 +81,82 @@ fn a_request_is_forwarded_in_origin_form_and_recorded_with_its_server() {
 }
 
 #[test]
+fn a_user_and_password_in_a_url_reach_no_record() {
+    let user = "us3r:s3cret";
+    for request in [
+        format!("GET http://{user}@ORIGIN/ HTTP/1.1\r\nHost: ORIGIN\r\nConnection: close\r\n\r\n"),
+        format!("GET https://{user}@ORIGIN/ HTTP/1.1\r\nHost: ORIGIN\r\nConnection: close\r\n\r\n"),
+        format!("CONNECT {user}@ORIGIN HTTP/1.1\r\n\r\n"),
+    ] {
+        let held = refused(&request);
+        assert_eq!(held.status(), "400", "{request}");
+        let records = serde_json::to_string(&held.records).unwrap();
+        assert!(!held.records.is_empty() && !records.contains("s3cr") && !records.contains("us3r"), "{records}");
+    }
+}
+
+#[test]
+fn what_follows_a_connect_that_is_refused_is_no_request_to_the_proxy() {
+    let origin = Hearing::answering(OK).unwrap();
+    let proxy = Proxy::forward(&[]).unwrap();
+    let to = origin.address();
+    let get = |path: &str| format!("GET http://{to}/{path} HTTP/1.1\r\nHost: {to}\r\n\r\n");
+    // Sent at once, so that the CONNECT is read before the response to the first request is over.
+    let piped = format!("{}CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\n{}", get("first"), get("inner"));
+    let (answered, ending) = ask(proxy.address(), piped.as_bytes()).unwrap();
+    assert!(origin.heard().unwrap().starts_with("GET /first "));
+    assert!(answered.contains("HTTP/1.1 400 Bad Request\r\n"), "{answered}");
+    assert_eq!((ending, origin.heard_nothing()), (Ending::Closed, true), "{answered}");
+}
+
+#[test]
+fn a_server_that_closes_instead_of_answering_again_has_the_client_try_again() {
+    // Each connection serves once, and closes when the next request comes.
+    let server = Server::start("127.0.0.1:0", |mut stream| {
+        read_head(&mut stream);
+        let _ = stream.write_all(OK.as_bytes());
+        read_head(&mut stream);
+    })
+    .unwrap();
+    let mut proxy = Proxy::forward(&[]).unwrap();
+    let request = format!("GET http://{0}/ HTTP/1.1\r\nHost: {0}\r\n\r\n", server.address());
+    let mut client = connect(proxy.address()).unwrap();
+    client.write_all(request.as_bytes()).unwrap();
+    read_head(&mut client).unwrap();
+    client.read_exact(&mut [0; 2]).unwrap();
+    client.write_all(request.as_bytes()).unwrap();
+    let (answered, ending) = drain(&mut client).unwrap();
+    assert_eq!((&answered[..], ending), (&b""[..], Ending::Closed));
+    let records = proxy.records().unwrap();
+    assert_eq!(records[1]["outcome"], "server_aborted", "{records:?}");
+}
+
+#[test]
+fn a_client_that_ends_within_a_head_is_not_reset() {
+    for head in ["GE", "GET http://a/ HTTP/1.1\r\nHost: a\r\n"] {
+        let mut proxy = Proxy::forward(&[]).unwrap();
+        let (answered, ending) = ask(proxy.address(), head.as_bytes()).unwrap();
+        assert_eq!((&*answered, ending), ("", Ending::Closed), "{head}");
+        let records = proxy.records().unwrap();
+        assert!(!records[0]["detail"].to_string().contains("server reset"), "{records:?}");
+    }
+}
+
+#[test]
+fn a_coding_that_the_proxy_does_not_take_off_stays_named() {
+    let request = "POST http://ORIGIN/ HTTP/1.1\r\nHost: ORIGIN\r\nTransfer-Encoding: gzip, chunked\r\n\r\n\
+                   3\r\nabc\r\n0\r\n\r\n";
+    let heard = held(request, OK).heard.to_ascii_lowercase();
+    assert!(heard.contains("transfer-encoding: gzip, chunked\r\n") && heard.contains("\r\n3\r\nabc\r\n"), "{heard}");
+    let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    let answered = held(&get(""), answer).answered.to_ascii_lowercase();
+    assert!(
+        answered.contains("transfer-encoding: gzip, chunked\r\n") && answered.contains("3\r\nabc\r\n"),
+        "{answered}"
+    );
+}
+
+#[test]
 fn a_request_without_host_is_400() {
     assert_eq!(refused("GET http://ORIGIN/ HTTP/1.1\r\n\r\n").status(), "400");
 }
@@ -149,7 +225,8 @@ fn a_head_that_can_be_read_in_two_ways_is_400() {
         let request = format!("POST http://ORIGIN/ HTTP/1.1\r\nHost: ORIGIN\r\n{fields}\r\nbody");
         let held = refused(&request);
         assert_eq!(held.status(), "400", "{fields}");
-        assert_eq!(held.records.len(), 1, "{fields}: {:?}", held.records);
+        let recorded = held.records.iter().any(|record| record["response"]["status"] == 400);
+        assert!(recorded, "{fields}: {:?}", held.records);
     }
 }
 
@@ -326,7 +403,7 @@ fn trailers_of_a_request_reach_its_server() {
 fn a_response_that_lasts_until_the_end_of_its_connection_is_chunked_for_the_client() {
     let held = held(&get(""), "HTTP/1.1 200 OK\r\n\r\nuntil the end");
     assert!(held.answered.to_lowercase().contains("transfer-encoding: chunked"), "{}", held.answered);
-    assert!(held.answered.ends_with("d\r\nuntil the end\r\n0\r\n\r\n"), "{}", held.answered);
+    assert!(held.answered.ends_with("D\r\nuntil the end\r\n0\r\n\r\n"), "{}", held.answered);
 }
 
 #[test]
@@ -413,12 +490,13 @@ fn a_request_of_http_1_0_goes_out_as_1_1_and_its_answer_comes_back_unchunked() {
 }
 
 #[test]
-fn no_content_has_none_and_keeps_its_length() {
+fn no_content_has_none_and_a_head_keeps_its_length() {
     let head = "HEAD http://ORIGIN/ HTTP/1.1\r\nHost: ORIGIN\r\n\r\n";
     let answered = held(head, "HTTP/1.1 200 OK\r\nContent-Length: 12345\r\n\r\n").answered;
     assert!(answered.contains("Content-Length: 12345\r\n") && answered.ends_with("\r\n\r\n"), "{answered}");
     let answered = held(&get(""), "HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\nETag: x\r\n\r\n").answered;
-    assert!(answered.starts_with("HTTP/1.1 304 ") && answered.contains("Content-Length: 99\r\n"), "{answered}");
+    assert!(answered.starts_with("HTTP/1.1 304 ") && answered.contains("ETag: x\r\n"), "{answered}");
+    assert!(answered.ends_with("\r\n\r\n"), "{answered}");
     let answered = held(&get(""), "HTTP/1.1 204 No Content\r\nX: y\r\n\r\n").answered;
     assert!(answered.starts_with("HTTP/1.1 204 ") && !answered.to_lowercase().contains("chunked"), "{answered}");
 }

@@ -36,6 +36,27 @@ fn a_forward_proxy_opens_tls_for_clients_that_trust_the_users_authority() {
 }
 
 #[test]
+fn what_is_found_out_about_one_port_of_a_host_is_not_said_of_another() {
+    let (trusted, unknown) = (Https::start().unwrap(), Https::start().unwrap());
+    let folder = Folder::new().unwrap();
+    let (ca, roots) = (folder.join("ca"), trusted.roots());
+    let (ca, roots) = (ca.to_str().unwrap(), roots.to_str().unwrap());
+    let made = Process::start(&mut nodetap::command(&["ca", "init", "--dir", ca])).unwrap().finish().unwrap();
+    assert_eq!(made.code(), 0, "{made:?}");
+    let mut proxy = Proxy::forward(&["--tls-out", "--ca", ca, "--tls-roots", roots]).unwrap();
+    let through = format!("http://{}", proxy.address());
+    let (own, certificate) = (unknown.roots(), format!("{ca}/ca.crt"));
+    for (server, roots) in [(&unknown, own.to_str().unwrap()), (&trusted, &*certificate)] {
+        let fetched = curl(&["-x", &through, "--cacert", roots, &server.url("/x")]);
+        assert_eq!(fetched.text(), "/x\n", "{fetched:?}");
+    }
+    let records = proxy.records().unwrap();
+    let of = |server: &Https| records.iter().find(|record| record["server"]["port"] == server.port()).unwrap();
+    assert_eq!(of(&unknown)["tls"]["passthrough"], "upstream_unverified", "{records:?}");
+    assert_eq!(of(&trusted)["tls"]["opened"], true, "{records:?}");
+}
+
+#[test]
 fn a_reverse_proxy_ends_tls_with_the_users_pair_and_with_its_successor() {
     let server = Server::answering("127.0.0.1:0", answer("plain\n")).unwrap();
     let folder = Folder::new().unwrap();

@@ -29,16 +29,20 @@ pub(crate) struct Target {
 enum Envelope {
     /// As it is.
     Bare,
+    /// All of it at once, to what negotiates with a client of the forward proxy.
+    Asking,
+    /// All of it at once, to what looks for a ClientHello that is to be answered.
+    Hello,
     /// As the payload of a DATA frame of stream 1 (RFC 9113 §6.1).
     Data,
 }
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// HEADERS of stream 1, all fields literal: a POST of `application/grpc` with gzip.
-const CALL: &[u8] = b"\0\0\x3b\x01\x04\0\0\0\x01\x83\x86\x04\x04/a/b\x01\x01a\x0f\x10\x10application/grpc\
+const CALL: &[u8] = b"\0\0\x32\x01\x04\0\0\0\x01\x83\x86\x04\x04/a/b\x01\x01a\x0f\x10\x10application/grpc\
 \x00\x0dgrpc-encoding\x04gzip";
 const ANSWER: &[u8] =
-    b"\0\0\0\x04\0\0\0\0\0\0\0\x29\x01\x04\0\0\0\x01\x88\x0f\x10\x10application/grpc\x00\x0dgrpc-encoding\x04gzip";
+    b"\0\0\0\x04\0\0\0\0\0\0\0\x28\x01\x04\0\0\0\x01\x88\x0f\x10\x10application/grpc\x00\x0dgrpc-encoding\x04gzip";
 const UPGRADE: &[u8] = b"GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
 Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
@@ -59,6 +63,8 @@ pub(crate) const ALL: &[Target] = &[
     target("http1", &[(Side::Client, b"POST / HTTP/1.1\r\nHost: a\r\n")], Envelope::Bare),
     target("http2", &[(Side::Client, PREFACE)], Envelope::Bare),
     target("client-hello", &[(Side::Client, b"\x16\x03\x01")], Envelope::Bare),
+    target("tls-hello", &[], Envelope::Hello),
+    target("socks-and-connect", &[], Envelope::Asking),
     target("websocket", &[(Side::Client, UPGRADE), (Side::Server, SWITCHED)], Envelope::Bare),
     target("websocket-deflate", &[(Side::Client, UPGRADE), (Side::Server, SWITCHED_DEFLATE)], Envelope::Bare),
     target("events", &[(Side::Client, EVENTS), (Side::Server, EVENT_STREAM)], Envelope::Bare),
@@ -71,6 +77,11 @@ impl Target {
     }
 
     pub(crate) fn run(self, input: &[u8]) {
+        match self.envelope {
+            Envelope::Asking => return assert!(nodetap_proxy::forward::reads_within(input)),
+            Envelope::Hello => return assert!(nodetap_proxy::tls::reads_within(input)),
+            Envelope::Bare | Envelope::Data => {}
+        }
         let mut player = Player::new();
         for (from, bytes) in self.before {
             player.send(*from, bytes);
@@ -83,7 +94,7 @@ impl Target {
             rest = after;
             match self.envelope {
                 _ if length == 0 => player.end(from),
-                Envelope::Bare => player.send(from, piece),
+                Envelope::Bare | Envelope::Asking | Envelope::Hello => player.send(from, piece),
                 Envelope::Data => {
                     let mut frame = vec![0, 0, control & 0x7f, 0, 0, 0, 0, 0, 1];
                     frame[2] = u8::try_from(length).unwrap_or(0);

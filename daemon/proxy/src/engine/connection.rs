@@ -30,7 +30,6 @@ pub(super) async fn serve(desk: &Rc<Desk>, Job { stream, route, accepted }: Job)
         Ok(client) => client,
         Err(error) => return tracing::error!(%error, "cannot register a connection: it is closed"),
     };
-    dial::prepare(&client);
     match route {
         Route::To(destination) => {
             let clock = Clock::new(accepted, destination.connection.accepted);

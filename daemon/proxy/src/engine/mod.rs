@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use nodetap_core::ulid::UlidSource;
 use tokio::sync::watch;
 
+use crate::dial;
 use crate::sink::Sink;
 use crate::steering::Steering;
 use crate::tap::Limits;
@@ -63,6 +64,8 @@ impl Engine {
     /// # Errors
     /// When a thread or a runtime cannot be made.
     pub fn start(listeners: Vec<TcpListener>, settings: Settings, mut seed: impl FnMut() -> u128) -> io::Result<Self> {
+        // What a listener is fit for, the sockets that it accepts are (Linux copies these options to them).
+        listeners.iter().for_each(dial::prepare);
         let count = settings.workers.max(1);
         let shared = Arc::new(Shared {
             settings,

@@ -99,10 +99,10 @@ impl Case<'_> {
         outbound: &Outbound,
     ) -> Result<(Leg, Leg), Obstacle> {
         let Offer { sni, alpn } = &hello.offer;
-        let (target, host) = self.whom(&hello.offer);
-        if outbound.leaves(&host) {
+        if outbound.leaves(&self.host(&hello.offer)) {
             return Err(Obstacle::Before(Reason::Asked));
         }
+        let (target, host) = self.whom(&hello.offer);
         if let Some(reason) = outbound.verdicts.passes(target, &host, self.clock.now()) {
             return Err(Obstacle::Before(reason));
         }
@@ -243,14 +243,16 @@ impl Case<'_> {
         }
     }
 
-    /// Whose TLS it is, and with whom: what verdicts are remembered by.
+    /// Whose TLS it is, and with whom: what verdicts are remembered by. With the port, because behind another one of
+    /// the same host stands another server, with a certificate of its own.
     fn whom(&self, offer: &Offer) -> (&str, String) {
         let Destination { connection, .. } = self.destination;
-        let host = offer.sni.as_ref().map_or_else(
-            || connection.server.ip().to_canonical().to_string(),
-            |sni| String::from_utf8_lossy(sni).into_owned(),
-        );
-        (&connection.target, host)
+        (&connection.target, format!("{}:{}", self.host(offer), connection.server.port()))
+    }
+
+    /// The name that is asked for, or the address where none is.
+    fn host(&self, offer: &Offer) -> String {
+        offer.sni.as_ref().map_or_else(|| self.address().to_string(), |sni| String::from_utf8_lossy(sni).into_owned())
     }
 
     /// As whom the server has to identify itself, and we in its place; `None`: what was asked for is no host's name.

@@ -128,8 +128,8 @@ fn reply(error: &reach::Error) -> Reply {
 /// # Errors
 /// When the client asks for nothing that can be served, or does not ask in time.
 pub async fn ask(client: &mut TcpStream) -> Result<Ask, Refusal> {
-    let first = timeout(FIRST_BYTE, peek::peek(client, 1, |_| Some(()))).await;
-    first.map_err(|_| Stage::FIRST.late(FIRST_BYTE))?.map_err(|short| Stage::FIRST.short(&short))?;
+    // An end or an error is found by whoever looks next.
+    let _ = timeout(FIRST_BYTE, client.readable()).await.map_err(|_| Stage::FIRST.late(FIRST_BYTE))?;
     let stage = Cell::new(Stage::FIRST);
     let asked = timeout(HEAD, negotiate(client, &stage)).await;
     asked.unwrap_or_else(|_| Err(stage.get().late(HEAD)))
@@ -137,8 +137,13 @@ pub async fn ask(client: &mut TcpStream) -> Result<Ask, Refusal> {
 
 async fn negotiate(client: &mut TcpStream, stage: &Cell<Stage>) -> Result<Ask, Refusal> {
     let enough = sniff::BLANKS + sniff::ENOUGH;
-    let speech = peek::peek(client, enough, sniff::tell).await.map_err(|short| stage.get().short(&short))?;
-    match speech {
+    let mut seen = Vec::new();
+    let told = peek::peek(client, enough, |bytes| {
+        let speech = sniff::tell(bytes)?;
+        seen.extend_from_slice(bytes);
+        Some(speech)
+    });
+    match told.await.map_err(|short| stage.get().short(&short))? {
         Speech::Http1 => Ok(Ask::Http1),
         Speech::Http2 => Ok(Ask::Http2),
         Speech::Connect => {
@@ -147,12 +152,12 @@ async fn negotiate(client: &mut TcpStream, stage: &Cell<Stage>) -> Result<Ask, R
         }
         Speech::Socks4 => {
             stage.set(Stage { via: Via::ForwardSocks4, what: "its SOCKS request" });
-            let to = message(client, stage.get(), Dialect::Socks4, socks::request4).await?;
+            let to = message(client, stage.get(), Dialect::Socks4, &seen, socks::request4).await?;
             Ok(Ask::Tunnel(Tunnel { dialect: Dialect::Socks4, to }))
         }
         Speech::Socks5 => {
             stage.set(Stage { via: Via::ForwardSocks5, what: "its SOCKS request" });
-            socks5(client, stage.get()).await
+            socks5(client, stage.get(), &seen).await
         }
         Speech::SocksUnknown(version) => {
             Err(Dialect::Socks5.malformed(socks::Error::Version(version), socks::NO_METHOD.to_vec()))
@@ -186,29 +191,33 @@ async fn connect(client: &mut TcpStream, stage: Stage) -> Result<Ask, Refusal> {
     Ok(Ask::Tunnel(Tunnel { dialect: Dialect::Connect, to }))
 }
 
-async fn socks5(client: &mut TcpStream, stage: Stage) -> Result<Ask, Refusal> {
+async fn socks5(client: &mut TcpStream, stage: Stage, seen: &[u8]) -> Result<Ask, Refusal> {
     let dialect = Dialect::Socks5;
     // Before a method is agreed on there are no replies, only "no method".
-    let greeting = message(client, stage, dialect, socks::greeting).await;
+    let greeting = message(client, stage, dialect, seen, socks::greeting).await;
     let method = greeting.map_err(|refusal| refusal.with_answer(&socks::NO_METHOD))?;
     say(client, stage, &method.answer()).await?;
     if method == Method::UserPassword {
-        let credentials = message(client, stage, dialect, socks::credentials).await;
+        let credentials = message(client, stage, dialect, &[], socks::credentials).await;
         credentials.map_err(|refusal| refusal.with_answer(&socks::UNWELCOME))?;
         say(client, stage, &socks::WELCOME).await?;
     }
-    let to = message(client, stage, dialect, socks::request5).await?;
+    let to = message(client, stage, dialect, &[], socks::request5).await?;
     Ok(Ask::Tunnel(Tunnel { dialect, to }))
 }
 
-/// One message of SOCKS, taken from the socket.
+/// One message of SOCKS, taken from the socket; `seen` is what was looked at already.
 async fn message<T>(
     client: &mut TcpStream,
     stage: Stage,
     dialect: Dialect,
+    seen: &[u8],
     read: impl Fn(&[u8]) -> socks::Read<T>,
 ) -> Result<T, Refusal> {
-    let read = peek::peek(client, socks::LONGEST, |bytes| read(bytes).transpose()).await;
+    let read = match read(seen).transpose() {
+        Some(read) => Ok(read),
+        None => peek::peek(client, socks::LONGEST, |bytes| read(bytes).transpose()).await,
+    };
     let (value, length) = match read {
         Ok(read) => read.map_err(|error| dialect.wrong(error))?,
         Err(Short::Full) => return Err(dialect.wrong(socks::Error::TooLong)),

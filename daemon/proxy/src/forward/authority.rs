@@ -86,6 +86,14 @@ impl Authority {
     }
 }
 
+/// An authority as it may be shown: a user and password are nobody's business.
+pub fn shown(text: &[u8]) -> String {
+    let user = text.iter().rposition(|byte| *byte == b'@').map_or(0, |at| at + 1);
+    let (user, rest) = text.split_at(user);
+    let user = if user.is_empty() { "" } else { "…@" };
+    format!("{user}{}", String::from_utf8_lossy(rest).escape_debug())
+}
+
 impl Host {
     /// A name or an IPv4 address; or an IPv6 address without brackets, as SOCKS may carry one.
     ///
@@ -211,6 +219,15 @@ mod tests {
         }
         let long = format!("{}:80", "a".repeat(LONGEST + 1));
         assert_eq!(Authority::parse(long.as_bytes()), Err(Error::TooLong));
+    }
+
+    #[test]
+    fn a_user_and_password_are_not_shown() {
+        for (text, expected) in
+            [("u:s3cret@a:1", "…@a:1"), ("u@s3cret@a", "…@a"), ("@", "…@"), ("a\n:1", "a\\n:1"), ("", "")]
+        {
+            assert_eq!(shown(text.as_bytes()), expected);
+        }
     }
 
     #[test]

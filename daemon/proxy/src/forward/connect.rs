@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::authority::Authority;
+use super::authority::{Authority, shown};
 use super::sniff::blanks;
 
 /// The longest head, in bytes.
@@ -78,8 +78,9 @@ fn request_line(line: &[u8]) -> Result<Authority, Error> {
     let mut words = line.split(|byte| *byte == b' ');
     let (method, target, version) = (words.next(), words.next(), words.next());
     match (method, target, version, words.next()) {
-        (Some(b"CONNECT"), Some(target), Some(b"HTTP/1.1" | b"HTTP/1.0"), None) => Authority::parse(target)
-            .map_err(|error| Error::Authority(String::from_utf8_lossy(target).escape_debug().to_string(), error)),
+        (Some(b"CONNECT"), Some(target), Some(b"HTTP/1.1" | b"HTTP/1.0"), None) => {
+            Authority::parse(target).map_err(|error| Error::Authority(shown(target), error))
+        }
         _ => Err(Error::RequestLine),
     }
 }

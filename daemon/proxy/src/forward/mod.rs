@@ -15,3 +15,17 @@ mod connect;
 mod peek;
 mod sniff;
 mod socks;
+
+/// Reads a client's first bytes in every way that there is; `false`: a reader took more bytes than there were. Nothing
+/// but a fuzz target calls it.
+#[doc(hidden)]
+pub fn reads_within(bytes: &[u8]) -> bool {
+    let _ = sniff::tell(bytes);
+    let asked = [socks::request4(bytes), socks::request5(bytes)].map(|read| read.ok().flatten().map(|(_, used)| used));
+    let others = [
+        socks::greeting(bytes).ok().flatten().map(|(_, used)| used),
+        socks::credentials(bytes).ok().flatten().map(|(_, used)| used),
+        connect::parse(bytes).ok().flatten().map(|connect| connect.length),
+    ];
+    asked.into_iter().chain(others).flatten().all(|used| used <= bytes.len())
+}

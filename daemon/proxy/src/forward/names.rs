@@ -176,9 +176,13 @@ fn in_turn(mut found: Vec<IpAddr>) -> Vec<IpAddr> {
     let mut once = std::collections::HashSet::new();
     found.retain(|address| once.insert(*address));
     let (v6, v4): (Vec<_>, Vec<_>) = found.into_iter().partition(IpAddr::is_ipv6);
-    let first = |addresses: &[IpAddr]| addresses.first().is_some_and(|address| has_route(*address));
+    // One family alone comes as it is, whether it can be reached or not.
+    let v4_first = match (v6.first(), v4.first()) {
+        (Some(v6), Some(v4)) => !has_route(*v6) && has_route(*v4),
+        _ => false,
+    };
     let (mut ahead, mut behind) =
-        if !first(&v6) && first(&v4) { (v4.into_iter(), v6.into_iter()) } else { (v6.into_iter(), v4.into_iter()) };
+        if v4_first { (v4.into_iter(), v6.into_iter()) } else { (v6.into_iter(), v4.into_iter()) };
     let mut turn = Vec::new();
     loop {
         match (ahead.next(), behind.next()) {

@@ -50,6 +50,14 @@ fn beginning(bytes: &[u8]) -> Beginning {
     Beginning::Part
 }
 
+/// Of a ClientHello that is whole.
+pub(super) fn length(bytes: &[u8]) -> Option<usize> {
+    match beginning(bytes) {
+        Beginning::Whole(hello) => Some(hello.bytes.len()),
+        _ => None,
+    }
+}
+
 fn hello(bytes: &[u8]) -> Beginning {
     let (mut message, mut rest) = (Vec::new(), bytes);
     while let Some((header, after)) = rest.split_at_checked(HEADER) {

@@ -30,6 +30,13 @@ pub use pair::Pair;
 pub(crate) use pump::Pump;
 pub use reason::Reason;
 
+/// Reads the beginning of a client's bytes as the interception does; `false`: its ClientHello is longer than they are.
+/// Nothing but a fuzz target calls it.
+#[doc(hidden)]
+pub fn reads_within(bytes: &[u8]) -> bool {
+    hello::length(bytes).is_none_or(|length| length <= bytes.len())
+}
+
 /// What is done with TLS on a connection.
 #[derive(Debug, Clone, Default)]
 pub enum Policy {

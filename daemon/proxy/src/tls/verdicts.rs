@@ -15,7 +15,7 @@ const UPSTREAM: UnixMicros = 60 * 1_000_000;
 /// Pairs of target and host that are remembered; one is about 200 bytes.
 const LIMIT: usize = 4096;
 
-/// By target and host (the server name asked for, or the address).
+/// By target and host (the server name asked for, or the address; and the port).
 #[derive(Debug)]
 pub(crate) struct Verdicts(Mutex<Recent<(String, String), Verdict>>);
 

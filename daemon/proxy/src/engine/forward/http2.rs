@@ -24,7 +24,7 @@ use super::super::desk::Desk;
 use super::super::tapped::Clock;
 use super::{note, renew, unreached};
 use crate::dial;
-use crate::forward::authority::Authority;
+use crate::forward::authority::{Authority, shown};
 use crate::forward::reach::{self, Reached, sentence};
 use crate::steering::Forward;
 
@@ -39,6 +39,8 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 const WINDOW: u32 = 4 * 1024 * 1024;
 /// Bytes of one read from the tunnel.
 const PIECE: usize = 16 * 1024;
+/// How long what was answered before a reset may take to leave; the connection's task writes it at once.
+const LAST_WORDS: Duration = Duration::from_millis(20);
 /// How long the preface and the settings may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
@@ -103,7 +105,10 @@ async fn stream(
     let text = match (request.method(), request.uri().authority()) {
         (&Method::CONNECT, Some(to)) => match Authority::parse(to.as_str().as_bytes()) {
             Ok(to) => return connect(desk, clock, forward, to, request.into_body(), respond).await,
-            Err(error) => (StatusCode::BAD_REQUEST, format!("`{to}` is no host and port to connect to: {error}.")),
+            Err(error) => {
+                let to = shown(to.as_str().as_bytes());
+                (StatusCode::BAD_REQUEST, format!("`{to}` is no host and port to connect to: {error}."))
+            }
         },
         (&Method::CONNECT, None) => (StatusCode::BAD_REQUEST, "The CONNECT names no host and port.".to_owned()),
         _ => {
@@ -187,6 +192,8 @@ async fn bridge(
         tokio::try_join!(up, down)
     };
     if carried.is_err() {
+        // A reset takes back what is still queued, and nothing says when it has left.
+        tokio::time::sleep(LAST_WORDS).await;
         // RFC 9113 §8.5: a connection that broke is told by CONNECT_ERROR; a stream that broke by a reset.
         to_client.send_reset(Reason::CONNECT_ERROR);
         if let Some(whole) = write.and_then(|write| read.reunite(write).ok()) {

@@ -1,7 +1,7 @@
 //! The one true proxy: requests in absolute form (RFC 9112 §3.2.2) are forwarded to the server that each names, by
 //! hyper on both sides and by [`rules`] in between. An upstream connection serves one client only, and only while its
-//! requests go to the same place; nothing is retried. Deviation: interim responses that the client did not ask for (103)
-//! are not passed on, because hyper's server cannot send them.
+//! requests go to the same place; nothing is retried. Deviations, because hyper's server cannot send them: interim responses
+//! that the client did not ask for (103) are not passed on, and a 304 loses its Content-Length (RFC 9110 §8.6 lets it).
 
 mod body;
 mod rules;
@@ -9,14 +9,14 @@ mod state;
 mod wire;
 
 use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
 use std::error::Error as _;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::header::{CONNECTION, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::SendRequest;
 use hyper::service::service_fn;
@@ -95,6 +95,7 @@ pub async fn serve<W: Witness>(
     let upgrade = state.upgrade.borrow_mut().take();
     match (served, upgrade) {
         _ if state.connect.get() => Over::Connect,
+        _ if state.stale.get() => Over::Closed,
         _ if state.late.get() => Over::Late,
         (Ok(parts), Some(upgrade)) => {
             let _goes_on = state.begin(false);
@@ -104,6 +105,8 @@ pub async fn serve<W: Witness>(
         // What hyper finds wrong with a request it has answered.
         (Ok(_), None) => Over::Closed,
         (Err(error), _) if error.is_parse() || state.asked_badly.get() => Over::Closed,
+        // The client closed within a head: nothing was answered, so that nothing can look whole that is not.
+        (Err(error), _) if error.is_incomplete_message() && !state.running.get() => Over::Closed,
         (Err(error), _) => {
             tracing::debug!(%error, "an HTTP client's connection failed");
             Over::Broken
@@ -132,23 +135,31 @@ struct Proxy<'a, W> {
     steering: &'a dyn Steering,
     witness: &'a RefCell<W>,
     state: Rc<State>,
-    kept: RefCell<Option<Upstream>>,
+    kept: RefCell<Option<Upstream<'a>>>,
 }
 
-impl<W: Witness> Proxy<'_, W> {
-    /// One exchange. It always has an answer.
-    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Answered>, Infallible> {
+impl<'a, W: Witness> Proxy<'a, W> {
+    /// One exchange. It has an answer, unless the client is to try again.
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Answered>, Stale> {
         let running = self.state.begin(request.body().is_end_stream());
         let (mut parts, body) = request.into_parts();
         let admitted = match rules::request(&mut parts, self.state.bare.take(), &self.forward.instance) {
             Ok(admitted) => admitted,
-            Err(answer) => return Ok(ourselves(*answer, running)),
+            Err(answer) => {
+                let mut response = ourselves(*answer, running);
+                // What follows a CONNECT was meant for its tunnel: it must not be read as requests to this proxy.
+                if parts.method == Method::CONNECT {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                return Ok(response);
+            }
         };
         let gate = Gate::new(!admitted.expects);
         let body = Asked::new(body, gate.clone(), Rc::clone(&self.state));
         let answered = self.forwarded(&admitted, Request::from_parts(parts, body), &gate).await;
         let response = match answered {
             Ok(response) => response,
+            Err(_) if self.state.stale.get() => return Err(Stale),
             Err(answer) => return Ok(ourselves(answer, running)),
         };
         let (mut parts, body) = response.into_parts();
@@ -178,6 +189,7 @@ impl<W: Witness> Proxy<'_, W> {
                 return Err(Answer::new(StatusCode::BAD_REQUEST, "The body of the request is malformed or was cut."));
             }
             Err(error) => {
+                self.state.stale.set(upstream.used && !error.is_parse());
                 let text = format!("{} gave no valid answer: {}", admitted.to, reason(&error));
                 return Err(Answer::new(StatusCode::BAD_GATEWAY, sentence(&text)));
             }
@@ -203,7 +215,7 @@ impl<W: Witness> Proxy<'_, W> {
     /// Sends the request once; its body when the server wants it, or says nothing for a while.
     async fn sent(
         &self,
-        upstream: &mut Upstream,
+        upstream: &mut Upstream<'_>,
         request: Request<Asked>,
         gate: &Gate,
     ) -> Result<Response<Incoming>, hyper::Error> {
@@ -219,11 +231,12 @@ impl<W: Witness> Proxy<'_, W> {
     }
 
     /// The connection of the request before if it leads to the same place and is free; else a new one.
-    async fn upstream(&self, to: &Authority) -> Result<Upstream, Answer> {
+    async fn upstream(&self, to: &Authority) -> Result<Upstream<'a>, Answer> {
         let kept = self.kept.borrow_mut().take();
         if let Some(mut kept) = kept.filter(|kept| kept.to == *to && kept.is_free())
             && kept.sender.ready().await.is_ok()
         {
+            kept.used = true;
             return Ok(kept);
         }
         let mark = self.state.flushes();
@@ -236,6 +249,7 @@ impl<W: Witness> Proxy<'_, W> {
             Answer::new(status, error.sentence())
         })?;
         self.witness.borrow_mut().relocate(&destination.connection);
+        let announced = Announced { steering: self.steering, local: upstream.announced };
         let handshake = hyper::client::conn::http1::Builder::new()
             .allow_obsolete_multiline_headers_in_responses(true)
             .allow_spaces_after_header_name_in_responses(true)
@@ -251,27 +265,51 @@ impl<W: Witness> Proxy<'_, W> {
                 tracing::debug!(%error, "a server's connection failed");
             }
         });
-        Ok(Upstream { to: to.clone(), sender, asked: Rc::default(), task })
+        Ok(Upstream { to: to.clone(), sender, asked: Rc::default(), used: false, task, _announced: announced })
     }
 }
 
 /// A server's connection, of one client.
-struct Upstream {
+struct Upstream<'a> {
     to: Authority,
     sender: SendRequest<Asked>,
     /// The last request was sent to its end.
     asked: Rc<Cell<bool>>,
+    /// A request before this one was answered on it.
+    used: bool,
     task: JoinHandle<()>,
+    _announced: Announced<'a>,
 }
 
-impl Upstream {
+/// Given back when the connection is over.
+struct Announced<'a> {
+    steering: &'a dyn Steering,
+    local: Option<SocketAddr>,
+}
+
+impl Drop for Announced<'_> {
+    fn drop(&mut self) {
+        if let Some(local) = self.local {
+            self.steering.ended(local);
+        }
+    }
+}
+
+/// The server closed a connection that had served before, instead of answering, as servers do whose patience ends just
+/// then. Clients know this of their own connections, and try again what may be tried again (RFC 9112 §9.3.1): theirs is
+/// closed without an answer, too.
+#[derive(Debug, thiserror::Error)]
+#[error("the server closed a connection that had served before")]
+struct Stale;
+
+impl Upstream<'_> {
     /// Fit for another request: a server that answered before it had read the whole body is not.
     fn is_free(&self) -> bool {
         self.asked.get() && !self.sender.is_closed()
     }
 }
 
-impl Drop for Upstream {
+impl Drop for Upstream<'_> {
     fn drop(&mut self) {
         self.task.abort();
     }

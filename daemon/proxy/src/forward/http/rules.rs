@@ -9,7 +9,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, request, response};
 
-use crate::forward::authority::Authority;
+use crate::forward::authority::{Authority, shown};
 
 /// What we call ourselves in `Via` (RFC 9110 §7.6.3); a comment behind it tells one nodetap from the next.
 const PSEUDONYM: &str = "nodetap";
@@ -134,7 +134,8 @@ fn target(parts: &request::Parts) -> Result<(Authority, HeaderValue), Box<Answer
         return Err(Answer::bad(text).into());
     };
     if scheme != &http::uri::Scheme::HTTP {
-        let text = format!("The scheme {scheme} is not forwarded; ask for a tunnel (CONNECT {authority}) instead.");
+        let to = shown(authority.as_str().as_bytes());
+        let text = format!("The scheme {scheme} is not forwarded; ask for a tunnel (CONNECT {to}) instead.");
         return Err(Answer::bad(text).into());
     }
     let wrong = |error| Answer::bad(format!("The URL's host is wrong: {error}."));
@@ -178,9 +179,16 @@ fn trace(parts: &request::Parts) -> String {
 /// Takes away what is for the next hop only (RFC 9110 §7.6.1), and what Connection says is.
 fn strip(headers: &mut HeaderMap) {
     let nominated: Vec<HeaderName> = tokens(headers, &CONNECTION).filter_map(|token| token.parse().ok()).collect();
+    // hyper takes `chunked` off and puts it on again; any other coding is still on the body, and has to be named.
+    let codings: Vec<&str> = tokens(headers, &TRANSFER_ENCODING).collect();
+    let coded = codings.iter().any(|coding| !coding.eq_ignore_ascii_case("chunked"));
+    let codings = coded.then(|| HeaderValue::from_str(&codings.join(", ")).ok()).flatten();
     let always = [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE];
     for name in nominated.into_iter().chain(always) {
         headers.remove(name);
+    }
+    if let Some(codings) = codings {
+        headers.insert(TRANSFER_ENCODING, codings);
     }
 }
 

@@ -12,7 +12,9 @@ use hyper::upgrade::OnUpgrade;
 /// Of the connection.
 #[derive(Debug, Default)]
 pub(super) struct State {
-    /// A request has come, and its response is not over.
+    /// Requests that have come.
+    pub(super) begun: Cell<u64>,
+    /// The last one's response is not over.
     pub(super) running: Cell<bool>,
     /// The body of the last request was read to its end.
     pub(super) asked: Cell<bool>,
@@ -20,6 +22,8 @@ pub(super) struct State {
     pub(super) asked_badly: Cell<bool>,
     /// The response could not be brought to its end: what the client has of it must not look whole.
     pub(super) cut: Cell<bool>,
+    /// The server closed a connection that had served before, instead of answering.
+    pub(super) stale: Cell<bool>,
     /// The client did not send a head in time.
     pub(super) late: Cell<bool>,
     /// The head that is being read began with a URL without a path.
@@ -35,6 +39,7 @@ pub(super) struct State {
 impl State {
     /// A request has come; it is over when what this gives is dropped.
     pub(super) fn begin(self: &Rc<Self>, asked: bool) -> Running {
+        self.begun.set(self.begun.get().wrapping_add(1));
         self.running.set(true);
         self.asked.set(asked);
         self.asked_badly.set(false);

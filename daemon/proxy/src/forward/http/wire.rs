@@ -44,6 +44,8 @@ pub(super) struct Wire<'a, W> {
     witness: &'a RefCell<W>,
     state: Rc<State>,
     phase: Phase,
+    /// Exchanges that are over.
+    begun: u64,
     limit: Pin<Box<Sleep>>,
     buffer: Vec<u8>,
     ended: bool,
@@ -53,7 +55,7 @@ impl<'a, W: Watch> Wire<'a, W> {
     pub(super) fn new(client: &'a TcpStream, witness: &'a RefCell<W>, state: Rc<State>) -> Self {
         // The first byte of the first request has come already.
         let limit = Box::pin(sleep(HEAD));
-        Self { client, witness, state, phase: Phase::Idle, limit, buffer: vec![0; WINDOW], ended: false }
+        Self { client, witness, state, phase: Phase::Idle, begun: 0, limit, buffer: vec![0; WINDOW], ended: false }
     }
 
     fn enter(&mut self, phase: Phase) {
@@ -93,10 +95,13 @@ impl<W: Watch> Read for Wire<'_, W> {
         if wire.state.connect.get() {
             return Poll::Ready(Ok(()));
         }
-        match (wire.state.running.get(), wire.phase) {
-            (true, _) => wire.enter(Phase::Busy),
-            (false, Phase::Busy) => wire.enter(Phase::Idle),
-            (false, _) => {}
+        // An exchange may have come and gone without a read.
+        let begun = wire.state.begun.get();
+        if wire.state.running.get() {
+            wire.enter(Phase::Busy);
+        } else if begun != wire.begun {
+            wire.begun = begun;
+            wire.enter(Phase::Idle);
         }
         let count = loop {
             if wire.client.poll_read_ready(cx)?.is_pending() {

@@ -135,8 +135,9 @@ impl Http1 {
 
     /// What waits for its response goes to another server.
     pub(in crate::tap) fn relocate(&mut self, connection: &Arc<Connection>, connected: Micros) {
-        for open in &mut self.open {
-            open.relocate(connection, connected);
+        for (index, open) in self.open.iter_mut().enumerate() {
+            // Those behind the first find the connection standing.
+            open.relocate(connection, (index == 0).then_some(connected));
         }
     }
 

@@ -71,10 +71,10 @@ impl Open {
     }
 
     /// It goes to the server of `connection`, which stood `connected` after the accept.
-    pub(super) fn relocate(&mut self, connection: &Arc<Connection>, connected: Micros) {
+    pub(super) fn relocate(&mut self, connection: &Arc<Connection>, connected: Option<Micros>) {
         self.record.connection = Arc::clone(connection);
-        let stood = connection.accepted.saturating_add(connected);
-        self.record.timing.connected = Some(after(self.record.time, stood));
+        let stood = |wait| after(self.record.time, connection.accepted.saturating_add(wait));
+        self.record.timing.connected = connected.map(stood);
     }
 
     pub(super) fn count(&mut self, from: Side, bytes: u64) {

@@ -64,6 +64,13 @@ fn what_is_for_the_ends_stays_in_its_order() {
 }
 
 #[test]
+fn a_coding_that_is_still_on_the_body_stays_named() {
+    let coded = fields(get(&[("Transfer-Encoding", "gzip"), ("Transfer-Encoding", "chunked")]));
+    assert!(coded.contains(&("transfer-encoding".into(), "gzip, chunked".into())), "{coded:?}");
+    assert_eq!(fields(get(&[("Transfer-Encoding", "Chunked")])), pairs(&HOST_AND_VIA));
+}
+
+#[test]
 fn trailers_and_websockets_are_asked_for_anew() {
     let te = fields(get(&[("Connection", "TE"), ("TE", "gzip;q=0.5, trailers")]));
     assert!(te.contains(&("te".into(), "trailers".into())) && te.contains(&("connection".into(), "TE".into())));
