@@ -1,4 +1,5 @@
 //! The module `kubepods` with real control groups, processes and network namespaces.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests panics like the tests themselves")]
 
 #[path = "../place/mod.rs"]
 mod place;

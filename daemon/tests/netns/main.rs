@@ -1,4 +1,5 @@
 //! The module `netns` with real namespaces: whoever goes in comes back, and what is made inside stays inside.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests panics like the tests themselves")]
 
 #[path = "../place/mod.rs"]
 mod place;

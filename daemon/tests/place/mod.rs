@@ -1,5 +1,4 @@
 //! Where a test puts processes: network namespaces and control groups of its own, gone with the values.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests panics like the tests themselves")]
 #![allow(dead_code, reason = "not every tier uses all of it")]
 
 use std::fs;
