@@ -9,7 +9,8 @@ use nodetap_core::exchange::Event;
 use nodetap_core::filter::Filter;
 use nodetap_core::har;
 
-use super::chosen::{Chosen, Messages, messages};
+use crate::query::ask::Messages;
+use crate::query::chosen::{Chosen, messages};
 use super::ls::{for_each, json};
 use super::output::{Failure, report};
 use super::select::{Selection, Source, warn_of_losses};
@@ -72,7 +73,7 @@ fn write(kind: Kind, index: &mut Index, filter: &Filter, mut out: impl Write) ->
     let chosen = |messages| Chosen::new(filter, messages);
     match kind {
         Kind::Jsonl => {
-            json(index, chosen(Messages::WithExchange), false, &mut out)?;
+            json(index, chosen(Messages::All), false, &mut out)?;
             out.flush()?;
         }
         Kind::Har => {

@@ -10,7 +10,8 @@ use nodetap_core::row::Row;
 use nodetap_core::text::one_line;
 use nodetap_core::{size, time};
 
-use super::chosen::{Chosen, Messages};
+use crate::query::ask::Messages;
+use crate::query::chosen::Chosen;
 use super::output::{Failure, layout, report, warn};
 use super::select::{Format, Selection, Source, warn_of_losses};
 use crate::store::read::{Index, Kind};

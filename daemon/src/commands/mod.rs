@@ -1,7 +1,6 @@
 //! The commands that read recordings, and the one that keeps our certificate authority. Each is a struct of arguments and a function that gives the exit code.
 
 pub mod ca;
-mod chosen;
 pub mod export;
 pub mod ls;
 mod names;

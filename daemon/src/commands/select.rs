@@ -61,7 +61,7 @@ pub(super) enum Direction {
     Out,
 }
 
-/// Which records are wanted; each option narrows. How messages are chosen stands in [`super::chosen`].
+/// Which records are wanted; each option narrows. How messages are chosen stands in [`crate::query::chosen`].
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct Selection {
     /// Host or host:port, `*` and `?` allowed; may be repeated

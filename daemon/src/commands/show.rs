@@ -11,7 +11,7 @@ use nodetap_core::row::Row;
 use nodetap_core::ulid::Ulid;
 use nodetap_core::{curl, page};
 
-use super::chosen::messages;
+use crate::query::chosen::messages;
 use super::ls::line;
 use super::names::Names;
 use super::output::{Failure, layout, report, style, warn};

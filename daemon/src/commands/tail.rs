@@ -9,7 +9,8 @@ use nodetap_core::exchange::Event;
 use nodetap_core::row::Row;
 use nodetap_core::table::Layout;
 
-use super::chosen::{Chosen, Messages};
+use crate::query::ask::Messages;
+use crate::query::chosen::Chosen;
 use super::ls::line;
 use super::output::{Failure, layout, report};
 use super::select::{Format, Selection, Source};
