@@ -200,7 +200,8 @@ impl Ask {
 
 /// Percent signs begin escapes, and semicolons are escaped (as Go's net/url has it).
 fn is_well_formed(query: &[u8]) -> bool {
-    let escaped = |place: usize| query.get(place + 1..place + 3).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
+    let escaped =
+        |place: usize| query.get(place + 1..place + 3).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
     query.iter().enumerate().all(|(place, byte)| match byte {
         b'%' => escaped(place),
         b';' => false,

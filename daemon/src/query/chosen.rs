@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use nodetap_core::exchange::{Event, StreamMessage};
+use nodetap_core::exchange::{Event, Exchange, StreamMessage};
 use nodetap_core::filter::Filter;
 use nodetap_core::ulid::Ulid;
 
@@ -82,6 +82,36 @@ impl<'a> Chosen<'a> {
             }
         }
         Ok(false)
+    }
+}
+
+/// Puts exchanges together with the messages that follow each.
+#[derive(Debug, Default)]
+pub struct Grouped {
+    exchange: Option<Box<Exchange>>,
+    messages: Vec<StreamMessage>,
+}
+
+impl Grouped {
+    /// What is whole now that this one follows.
+    pub fn add(&mut self, event: Event) -> Option<(Box<Exchange>, Vec<StreamMessage>)> {
+        match event {
+            Event::Message(message) => self.messages.push(*message),
+            event => {
+                let whole = self.last();
+                if let Event::Exchange(exchange) = event {
+                    self.exchange = Some(exchange);
+                }
+                return whole;
+            }
+        }
+        None
+    }
+
+    /// Nothing follows any more.
+    pub fn last(&mut self) -> Option<(Box<Exchange>, Vec<StreamMessage>)> {
+        let messages = std::mem::take(&mut self.messages);
+        self.exchange.take().map(|exchange| (exchange, messages))
     }
 }
 

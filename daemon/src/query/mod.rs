@@ -16,5 +16,9 @@ pub mod wire;
 #[cfg(test)]
 mod tests;
 
+/// Group and version of the cluster's API.
+pub const GROUP: &str = "capture.nodetap.io";
+pub const VERSION: &str = "v1alpha1";
+
 pub use ask::Ask;
 pub use serve::serve;

@@ -234,7 +234,8 @@ fn follow(follower: &mut Follower, filter: &Filter, out: &mut dyn Take) -> Resul
 fn damages(index: &Index, out: &mut dyn Take) -> Result<(), Unwanted> {
     let count = index.warnings.len();
     for (number, warning) in index.warnings.iter().take(DAMAGES).enumerate() {
-        let more = if number + 1 == DAMAGES && count > DAMAGES { format!(" (and {count} in all)") } else { String::new() };
+        let more =
+            if number + 1 == DAMAGES && count > DAMAGES { format!(" (and {count} in all)") } else { String::new() };
         let file = warning.path.file_name().unwrap_or_default().to_string_lossy();
         let detail = format!("{file}: {}{more}", warning.damage);
         if !out.take(Item::Notice(notice("node_damaged", detail, None))) {

@@ -152,7 +152,9 @@ fn a_question_reads_back_from_the_query_that_it_makes() {
 
 #[test]
 fn what_rbac_was_not_asked_about_is_not_answered() {
-    for (query, watch) in [("watch", true), ("watch=", true), ("watch=1", true), ("watch=0", false), ("watch=False", false)] {
+    for (query, watch) in
+        [("watch", true), ("watch=", true), ("watch=1", true), ("watch=0", false), ("watch=False", false)]
+    {
         assert_eq!(parse(query).unwrap().watch, watch, "{query}");
     }
     for query in ["watch=false&watch=true", "watch=tr%zzue", "watch=1;", "%", "labelSelector=a&labelSelector=b"] {
