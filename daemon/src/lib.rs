@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod netlink;
 pub mod probes;
 pub mod proxy;
+pub mod query;
 pub mod run;
 pub mod signals;
 pub mod store;
