@@ -15,6 +15,7 @@ pub mod netlink;
 pub mod netns;
 pub mod probes;
 pub mod proxy;
+pub mod query;
 pub mod run;
 pub mod signals;
 pub mod store;
