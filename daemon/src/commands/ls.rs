@@ -12,7 +12,7 @@ use nodetap_core::{size, time};
 
 use super::chosen::{Chosen, Messages};
 use super::output::{Failure, layout, report, warn};
-use super::select::{Format, Selection, Source, warn_of_losses};
+use super::select::{Format, Selection, Source, has_pods, warn_of_losses};
 use crate::store::read::{Index, Kind};
 
 /// List what was recorded
@@ -86,7 +86,7 @@ pub(super) fn line(event: &Event, out: &mut dyn Write) -> Result<(), Failure> {
 }
 
 fn table(index: &mut Index, chosen: Chosen<'_>, wide: bool, out: &mut dyn Write) -> Result<(), Failure> {
-    let layout = layout(wide, index.id_width());
+    let layout = layout(wide, index.id_width(), has_pods(index));
     writeln!(out, "{}", layout.heading())?;
     for_each(index, chosen, false, |_, event| {
         if let Some(row) = Row::of(&event) {
@@ -97,12 +97,12 @@ fn table(index: &mut Index, chosen: Chosen<'_>, wide: bool, out: &mut dyn Write)
 }
 
 fn loss_table(index: &mut Index, chosen: Chosen<'_>, out: &mut dyn Write) -> Result<(), Failure> {
-    let zone = layout(false, 0).zone;
+    let zone = layout(false, 0, false).zone;
     writeln!(out, "{:<34} {:<34} {:<16} {:<12} {:>8} {:>10}", "TIME", "UNTIL", "TARGET", "REASON", "RECORDS", "SIZE")?;
     for_each(index, chosen, true, |_, event| {
         let Event::Loss(Loss { time, until, target, reason, exchanges, bytes }) = event else { return Ok(()) };
         let (time, until) = (time::in_full(time, &zone), time::in_full(until, &zone));
-        let (target, size) = (one_line(&target).into_owned(), size::show(bytes));
+        let (target, size) = (one_line(&target.to_string()).into_owned(), size::show(bytes));
         writeln!(out, "{time:<34} {until:<34} {target:<16} {reason:<12} {exchanges:>8} {size:>10}")?;
         Ok(())
     })

@@ -5,12 +5,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueEnum};
 use nodetap_core::exchange;
-use nodetap_core::filter::{Filter, Glob, Grep, PathPattern, Status};
+use nodetap_core::filter::{self, Filter, Glob, Grep, PathPattern, Status};
+use nodetap_core::row::Row;
+use nodetap_core::selector;
 use nodetap_core::time::parse_since;
 
 use super::output::{Failure, warn};
 use crate::store::folder::{default_base, newest};
-use crate::store::read::Index;
+use crate::store::read::{Index, Kind};
 
 /// The folder that is read.
 #[derive(Debug, Clone, Default, Args)]
@@ -43,6 +45,14 @@ pub(super) fn warn_of_losses(index: &Index) {
     }
 }
 
+/// Are there pods among the targets? Those of one recording are all pods, or none of them is: the newest tells.
+pub(super) fn has_pods(index: &mut Index) -> bool {
+    let newest = index.entries.iter().rev().find(|entry| entry.kind() != Kind::Loss).copied();
+    // What cannot be read is reported where it is wanted.
+    let event = newest.and_then(|entry| index.event(entry).ok().flatten());
+    event.as_ref().and_then(Row::of).is_some_and(|row| row.pod().is_some())
+}
+
 /// How records are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(super) enum Format {
@@ -61,9 +71,34 @@ pub(super) enum Direction {
     Out,
 }
 
+/// Which pods are wanted; each option narrows.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Pods {
+    /// Name of a pod, `*` and `?` allowed
+    #[arg(value_name = "POD")]
+    pod: Option<String>,
+    /// Namespace of the pod; may be repeated
+    #[arg(short, long, value_name = "NAMESPACE", value_delimiter = ',')]
+    namespace: Vec<String>,
+    /// Labels of the pod, as kubectl takes them: app=web,tier!=back, or app in (web,api)
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    selector: Option<String>,
+}
+
+impl Pods {
+    fn filter(&self) -> Result<filter::Pods, filter::Error> {
+        let names: Result<Vec<Glob>, _> = self.pod.iter().map(|pod| Glob::new(pod)).collect();
+        let selector = self.selector.as_ref().map(|selector| selector.parse()).transpose();
+        let selector = selector.map_err(|error: selector::Error| filter::Error::from(error))?;
+        Ok(filter::Pods { namespaces: self.namespace.clone(), names: names?, selector })
+    }
+}
+
 /// Which records are wanted; each option narrows. How messages are chosen stands in [`super::chosen`].
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct Selection {
+    #[command(flatten)]
+    pods: Pods,
     /// Host or host:port, `*` and `?` allowed; may be repeated
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     host: Vec<String>,
@@ -94,6 +129,7 @@ impl Selection {
         let paths: Result<Vec<PathPattern>, _> = self.path.iter().map(|path| PathPattern::new(path)).collect();
         let since = self.since.as_ref().map(|since| parse_since(since, now())).transpose();
         Ok(Filter {
+            pods: self.pods.filter()?,
             hosts: hosts?,
             methods: self.method.clone(),
             statuses: statuses?,

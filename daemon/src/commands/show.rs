@@ -15,7 +15,7 @@ use super::chosen::messages;
 use super::ls::line;
 use super::names::Names;
 use super::output::{Failure, layout, report, style, warn};
-use super::select::{Format, Source};
+use super::select::{Format, Source, has_pods};
 use crate::store::read::{Entry, Index};
 
 /// Records that are named when an id fits more than one.
@@ -66,7 +66,7 @@ impl Show {
                 }
             }
             (_, Format::Wide, event) => {
-                let layout = layout(true, 0);
+                let layout = layout(true, 0, has_pods(&mut index));
                 writeln!(out, "{}", layout.heading())?;
                 if let Some(row) = Row::of(event) {
                     writeln!(out, "{}", layout.row(&row))?;
@@ -120,7 +120,7 @@ impl Show {
         match self.output {
             Format::Json => messages_as_json(index, exchange, out)?,
             Format::Wide => {
-                let layout = layout(true, 0);
+                let layout = layout(true, 0, has_pods(index));
                 writeln!(out, "{}", layout.heading())?;
                 for message in messages(index, exchange) {
                     let event = Event::Message(Box::new(message?));

@@ -12,7 +12,7 @@ use nodetap_core::table::Layout;
 use super::chosen::{Chosen, Messages};
 use super::ls::line;
 use super::output::{Failure, layout, report};
-use super::select::{Format, Selection, Source};
+use super::select::{Format, Selection, Source, has_pods};
 use crate::store::follow::Follower;
 use crate::store::read::Kind;
 
@@ -32,7 +32,7 @@ pub struct Tail {
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     output: Format,
     /// How many of the last records to begin with
-    #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 10)]
+    #[arg(long = "lines", value_name = "N", default_value_t = 10)]
     lines: usize,
     /// End after them instead of waiting for more
     #[arg(long)]
@@ -64,7 +64,7 @@ impl Tail {
                 wanted.push(entry);
             }
         }
-        let layout = layout(self.output == Format::Wide, ID_WIDTH.max(index.id_width()));
+        let layout = layout(self.output == Format::Wide, ID_WIDTH.max(index.id_width()), has_pods(&mut index));
         if self.output != Format::Json {
             writeln!(out, "{}", layout.heading())?;
         }
