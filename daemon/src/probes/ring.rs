@@ -23,9 +23,11 @@ pub enum WhyDirect {
     Chosen,
 }
 
-/// Something that a socket of the target did.
+/// Something that a socket of a target did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observation {
+    /// The cookie of its network namespace.
+    pub netns: u64,
     /// The kernel's identifier of the socket.
     pub cookie: u64,
     /// CLOCK_MONOTONIC nanoseconds.
@@ -53,6 +55,12 @@ pub enum Observed {
         local: SocketAddr,
         sent: u64,
         received: u64,
+    },
+    /// It sends datagrams to a destination for the first time.
+    Datagram {
+        destination: SocketAddr,
+        pid: u32,
+        name: String,
     },
     Listen {
         local: SocketAddr,
@@ -127,7 +135,7 @@ fn decode(bytes: &[u8]) -> Option<Observation> {
                 Reason::Scoped => WhyDirect::Scoped,
                 Reason::Chosen => WhyDirect::Chosen,
                 // Counted in the kernel, not told one by one.
-                Reason::Ignored | Reason::OtherNamespace => return None,
+                Reason::Ignored | Reason::Loopback => return None,
             },
             pid: event.pid,
             name: wire::name(event.comm),
@@ -135,8 +143,13 @@ fn decode(bytes: &[u8]) -> Option<Observation> {
         EventKind::DirectBegan => Observed::DirectBegan,
         EventKind::DirectFailed => Observed::DirectFailed { retransmits: event.retransmits },
         EventKind::DirectClosed => Observed::DirectClosed { local, sent: event.sent, received: event.received },
+        EventKind::Datagram => Observed::Datagram {
+            destination: wire::socket_addr(event.remote),
+            pid: event.pid,
+            name: wire::name(event.comm),
+        },
         EventKind::Listen => Observed::Listen { local },
         EventKind::ListenClosed => Observed::ListenClosed { local },
     };
-    Some(Observation { cookie: event.cookie, time_ns: event.time_ns, what })
+    Some(Observation { netns: event.netns, cookie: event.cookie, time_ns: event.time_ns, what })
 }

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use nodetap_core::exchange::Direction;
 use nodetap_core::ulid::{Ulid, UlidSource};
 use nodetap_proxy::engine::{Engine, Settings};
 use nodetap_proxy::tls::Policy;
@@ -41,7 +42,7 @@ use self::trusted::Trusted;
 use self::upkeep::Upkeep;
 use crate::cgroup::Cgroup;
 use crate::child::{self, Identity};
-use crate::probes::{Maps, Probes, Ring};
+use crate::probes::{Attached, Maps, Probes, Ring, Steer, Target, netns_cookie};
 use crate::signals::{Forwarding, Hurry};
 
 /// After the command has ended: how long its last connections may take.
@@ -105,7 +106,8 @@ fn start(
 
 /// Everything that captures one command.
 struct Capture {
-    probes: Probes,
+    target: Target,
+    attached: Attached,
     maps: Arc<Maps>,
     engine: Engine,
     upkeep: Upkeep,
@@ -131,17 +133,18 @@ impl Capture {
             })?),
             None => None,
         };
-        let (mut probes, maps, ring) = Probes::load(&listeners.ports(), object.as_deref())?;
-        let maps = Arc::new(maps);
+        let (probes, ring) = Probes::load(object.as_deref())?;
+        let netns = File::open("/proc/self/ns/net").map_err(Failure::internal("open the network namespace"))?;
+        let cookie = netns_cookie().map_err(Failure::internal("identify the network namespace"))?;
+        let hooked = probes.target(&netns, cookie, &listeners.ports(), listeners.inbound())?;
+        let maps = hooked.maps();
         for port in &options.ignore_port {
-            maps.ignore_port(*port).map_err(Failure::internal("set --ignore-port"))?;
-        }
-        for (v6, listener) in listeners.inbound() {
-            maps.set_inbound(v6, listener)?;
+            for direction in [Direction::Inbound, Direction::Outbound] {
+                maps.ignore_port(direction, *port, true).map_err(Failure::internal("set --ignore-port"))?;
+            }
         }
         // Before anything is started that would have to be ended again: nothing is steered yet.
-        let netns = File::open("/proc/self/ns/net").map_err(Failure::internal("open the network namespace"))?;
-        probes.attach(cgroup.directory(), &netns)?;
+        let attached = hooked.attach(cgroup.directory())?;
         let (recording, sink) = Recording::start(&options.recording, &target, id, identity)?;
         let processes = Arc::new(Processes::default());
         let roles = listeners.roles();
@@ -154,20 +157,20 @@ impl Capture {
         };
         let engine =
             Engine::start(listeners.into_all(), settings, random).map_err(Failure::internal("start the data plane"))?;
-        let upkeep = Upkeep::start(&maps, engine.liveness(), ignored)
+        let upkeep = Upkeep::start(&maps, probes.heartbeat(), engine.liveness(), ignored)
             .map_err(Failure::internal("read the routes of this network namespace"))?;
         let stop_observer = Arc::new(
             eventfd(0, EventfdFlags::CLOEXEC).map_err(|errno| Failure::internal("make an eventfd")(errno.into()))?,
         );
         let observer = observe(&maps, ring, cgroup, processes, sink, target, &stop_observer)
             .map_err(Failure::internal("start the observer"))?;
-        probes.steer(&maps, !options.no_inbound, !options.no_outbound)?;
-        Ok(Self { probes, maps, engine, upkeep, observer, stop_observer, recording })
+        hooked.steer(Steer { inbound: !options.no_inbound, outbound: !options.no_outbound, loopback: true })?;
+        Ok(Self { target: hooked, attached, maps, engine, upkeep, observer, stop_observer, recording })
     }
 
     /// Stops steering, lets what is open end, and sums up.
-    fn end(mut self, cgroup: &Cgroup, hurry: &Hurry) {
-        if let Err(error) = self.probes.steer(&self.maps, false, false) {
+    fn end(self, cgroup: &Cgroup, hurry: &Hurry) {
+        if let Err(error) = self.target.steer(Steer::default()) {
             tracing::error!(%error, "cannot switch steering off");
         }
         let others = cgroup.processes().len();
@@ -176,7 +179,7 @@ impl Capture {
         let _ = rustix::io::write(&*self.stop_observer, &1u64.to_ne_bytes());
         let _ = self.observer.join();
         let counts = self.maps.counts();
-        drop(self.probes);
+        drop((self.attached, self.target));
         self.recording.end(&recording::Aftermath {
             others,
             cut: drained.cut,

@@ -65,15 +65,13 @@ pub(super) struct Pending {
 impl<S: Sink> Observer<S> {
     /// Brings the hooks' picture of foreign listeners up to date. Called once before the target starts.
     pub(super) fn sync(&mut self) {
-        // Asked before and after: a socket that begins or ends meanwhile must not look like somebody else's.
-        let mut own: HashMap<u64, SocketAddr> = self.maps.listeners().into_iter().collect();
         let all = match listeners() {
             Ok(all) => all,
             Err(error) => return tracing::debug!(%error, "cannot list listening sockets"),
         };
-        own.extend(self.maps.listeners());
+        // Asked afterwards: what began to listen before the look is known by now.
         let (ours, others): (Vec<Listener>, Vec<Listener>) =
-            all.into_values().partition(|listener| own.contains_key(&listener.cookie));
+            all.into_values().partition(|listener| self.maps.is_own(listener.cookie));
         let others_now: BTreeSet<u64> = others.iter().map(|other| other.cookie).collect();
         let foreign: BTreeSet<_> = others
             .iter()
@@ -100,7 +98,7 @@ impl<S: Sink> Observer<S> {
             }
         }
         self.v6only = v6only;
-        self.looks.retain(|cookie, _| own.contains_key(cookie));
+        self.looks.retain(|cookie, _| ours.iter().any(|listener| listener.cookie == *cookie));
         let unknown: Vec<_> = ours
             .iter()
             .filter(|listener| !self.processes.knows(listener.address))
@@ -141,7 +139,7 @@ impl<S: Sink> Observer<S> {
         }
     }
 
-    fn observe(&mut self, Observation { cookie, time_ns, what }: Observation) {
+    fn observe(&mut self, Observation { cookie, time_ns, what, .. }: Observation) {
         match what {
             Observed::Direct { destination, why, pid, name } => {
                 let accepted = unix_micros(time_ns);
@@ -184,7 +182,8 @@ impl<S: Sink> Observer<S> {
                     self.write(pending, Some(time_ns), Bytes { sent, received }, Outcome::Passthrough, detail);
                 }
             }
-            Observed::Listen { .. } => {}
+            // No record: datagrams are not captured.
+            Observed::Listen { .. } | Observed::Datagram { .. } => {}
             Observed::ListenClosed { local } => {
                 if !self.maps.is_listening(local) {
                     self.processes.forget(local);

@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use nodetap_core::exchange::Direction;
 use nodetap_proxy::engine::Liveness;
 
 use super::ignored::IgnoredHosts;
 use crate::netlink::routes::{self, Changes, Prefix, Table};
-use crate::probes::Maps;
+use crate::probes::{Heartbeat, Maps};
 
 /// Twice a second, as the hooks expect.
 const BEAT: Duration = Duration::from_millis(500);
@@ -35,16 +36,21 @@ impl Upkeep {
     ///
     /// # Errors
     /// When the routes cannot be read, a map does not take them, or a thread cannot be made.
-    pub(super) fn start(maps: &Arc<Maps>, liveness: Liveness, ignored: IgnoredHosts) -> io::Result<Self> {
+    pub(super) fn start(
+        maps: &Arc<Maps>,
+        heartbeat: Heartbeat,
+        liveness: Liveness,
+        ignored: IgnoredHosts,
+    ) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let changes = Changes::subscribe()?;
         let mut routes = Routes { maps: Arc::clone(maps), table: Table::new() };
         routes.read()?;
         leave_alone(maps, &BTreeSet::new(), &ignored.prefixes())?;
-        maps.beat()?;
+        heartbeat.beat().map_err(io::Error::other)?;
         let beat = {
-            let (maps, stop) = (Arc::clone(maps), Arc::clone(&stop));
-            std::thread::Builder::new().name("nodetap-beat".into()).spawn(move || beat(&maps, &liveness, &stop))?
+            let stop = Arc::clone(&stop);
+            std::thread::Builder::new().name("nodetap-beat".into()).spawn(move || beat(&heartbeat, &liveness, &stop))?
         };
         let follow = {
             let stop = Arc::clone(&stop);
@@ -69,11 +75,11 @@ impl Drop for Upkeep {
     }
 }
 
-fn beat(maps: &Maps, liveness: &Liveness, stop: &AtomicBool) {
+fn beat(heartbeat: &Heartbeat, liveness: &Liveness, stop: &AtomicBool) {
     let mut hung = false;
     while !stop.load(Ordering::Relaxed) {
         let now_hung = liveness.silence() >= HUNG;
-        let told = if now_hung { maps.stop_beating() } else { maps.beat() };
+        let told = if now_hung { heartbeat.stop() } else { heartbeat.beat() };
         if let Err(error) = told {
             tracing::error!(%error, "cannot write the heartbeat: the hooks will step aside");
         }
@@ -114,7 +120,9 @@ impl Routes {
 fn leave_alone(maps: &Maps, before: &BTreeSet<Prefix>, after: &BTreeSet<Prefix>) -> io::Result<()> {
     let new = after.difference(before).map(|prefix| (*prefix, true));
     let gone = before.difference(after).map(|prefix| (*prefix, false));
-    new.chain(gone).try_for_each(|(prefix, ignored)| maps.ignore(prefix, ignored))
+    let both = [Direction::Inbound, Direction::Outbound];
+    let mut changes = new.chain(gone).flat_map(|change| both.map(|direction| (direction, change)));
+    changes.try_for_each(|(direction, (prefix, ignored))| maps.ignore(direction, prefix, ignored))
 }
 
 /// Looks names up again for as long as the process lives: a resolver may take its time, and nobody waits for it.
