@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use nodetap_core::exchange::Direction;
 use nodetap_core::ulid::{Ulid, UlidSource};
-use nodetap_proxy::engine::{Engine, Settings};
+use nodetap_proxy::engine::{Engine, Group, GroupLimits, Served, Settings};
 use nodetap_proxy::tls::Policy;
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -106,10 +106,12 @@ fn start(
 
 /// Everything that captures one command.
 struct Capture {
+    probes: Probes,
     target: Target,
     attached: Attached,
     maps: Arc<Maps>,
     engine: Engine,
+    served: Served,
     upkeep: Upkeep,
     observer: JoinHandle<()>,
     stop_observer: Arc<OwnedFd>,
@@ -149,14 +151,12 @@ impl Capture {
         let processes = Arc::new(Processes::default());
         let roles = listeners.roles();
         let steering = KernelSteering::new(Arc::clone(&maps), roles, target.clone(), Arc::clone(&processes), tls);
-        let settings = Settings {
-            workers: workers(options.recording.workers),
-            limits: recording::limits(&options.recording),
-            steering: Arc::new(steering),
-            sink: Arc::new(sink.clone()),
-        };
-        let engine =
-            Engine::start(listeners.into_all(), settings, random).map_err(Failure::internal("start the data plane"))?;
+        let settings =
+            Settings { workers: workers(options.recording.workers), limits: recording::limits(&options.recording) };
+        let group =
+            Group { steering: Arc::new(steering), sink: Arc::new(sink.clone()), limits: GroupLimits::default() };
+        let engine = Engine::start(settings, random).map_err(Failure::internal("start the data plane"))?;
+        let served = engine.serve(listeners.into_all(), group).map_err(Failure::internal("wait for connections"))?;
         let upkeep = Upkeep::start(&maps, probes.heartbeat(), engine.liveness(), ignored)
             .map_err(Failure::internal("read the routes of this network namespace"))?;
         let stop_observer = Arc::new(
@@ -165,7 +165,7 @@ impl Capture {
         let observer = observe(&maps, ring, cgroup, processes, sink, target, &stop_observer)
             .map_err(Failure::internal("start the observer"))?;
         hooked.steer(Steer { inbound: !options.no_inbound, outbound: !options.no_outbound, loopback: true })?;
-        Ok(Self { target: hooked, attached, maps, engine, upkeep, observer, stop_observer, recording })
+        Ok(Self { probes, target: hooked, attached, maps, engine, served, upkeep, observer, stop_observer, recording })
     }
 
     /// Stops steering, lets what is open end, and sums up.
@@ -174,17 +174,19 @@ impl Capture {
             tracing::error!(%error, "cannot switch steering off");
         }
         let others = cgroup.processes().len();
-        let drained = self.engine.drain(if others == 0 { GRACE } else { GRACE_WITH_OTHERS }, || hurry.is_asked());
+        let drained = self.served.drain(if others == 0 { GRACE } else { GRACE_WITH_OTHERS }, || hurry.is_asked());
+        drop(self.engine);
         drop(self.upkeep);
         let _ = rustix::io::write(&*self.stop_observer, &1u64.to_ne_bytes());
         let _ = self.observer.join();
-        let counts = self.maps.counts();
+        let (counts, elsewhere) = (self.maps.counts(), self.probes.elsewhere());
         drop((self.attached, self.target));
         self.recording.end(&recording::Aftermath {
             others,
             cut: drained.cut,
             strays: drained.strays,
             counts: Some(counts),
+            elsewhere,
         });
     }
 }
