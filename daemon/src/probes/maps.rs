@@ -113,6 +113,11 @@ impl Maps {
         locked(&self.tables.listeners).get(&cookie, 0).is_ok_and(|Wire(place)| place.netns == self.netns)
     }
 
+    /// Did the hooks see this socket connect, and not end?
+    pub fn has_seen(&self, cookie: u64) -> bool {
+        locked(&self.tables.origins).get(&cookie, 0).is_ok() || locked(&self.tables.direct).get(&cookie, 0).is_ok()
+    }
+
     /// Notes an endpoint on which the target listened before the hooks could see it.
     pub fn set_older(&self, endpoint: SocketAddr, listening: bool) -> io::Result<()> {
         self.mark(&self.tables.older, endpoint, listening)

@@ -191,6 +191,11 @@ impl Probes {
         self.sweep_after(sweep::REST)
     }
 
+    /// Is there something to take out, now or in some seconds?
+    pub fn has_to_sweep(&self) -> bool {
+        locked(&self.shared.slots).has_graves()
+    }
+
     fn sweep_after(&self, rest: Duration) -> usize {
         let graves = locked(&self.shared.slots).rested(rest);
         if graves.is_empty() {

@@ -1,6 +1,5 @@
 //! What the hooks tell, decoded.
 
-use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -8,7 +7,6 @@ use aya::Ebpf;
 use aya::maps::{MapData, RingBuf};
 use aya_log::EbpfLogger;
 use nodetap_ebpf_common::{EventKind, Reason};
-use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::{Error, wire};
 
@@ -91,18 +89,6 @@ impl Ring {
         Ok(Self { events, log: EbpfLogger::init(ebpf).ok() })
     }
 
-    /// Waits until something is there, `stop` is readable, or the time is over.
-    pub fn wait(&self, stop: BorrowedFd<'_>, timeout: std::time::Duration) -> io::Result<()> {
-        let mut fds = [
-            PollFd::from_borrowed_fd(self.events.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(stop, PollFlags::IN),
-        ];
-        match rustix::event::poll(&mut fds, Timespec::try_from(timeout).ok().as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(errno) => Err(errno.into()),
-        }
-    }
-
     /// Passes on what the programs have logged.
     pub fn flush_log(&mut self) {
         if let Some(log) = &mut self.log {
@@ -118,6 +104,13 @@ impl Ring {
                 return Some(observation);
             }
         }
+    }
+}
+
+/// Readable when something is there.
+impl AsFd for Ring {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
     }
 }
 

@@ -50,6 +50,10 @@ impl Slots {
         self.graves.push(Grave { netns, slot, since: Instant::now() });
     }
 
+    pub(super) fn has_graves(&self) -> bool {
+        !self.graves.is_empty()
+    }
+
     /// Graves that are old enough.
     pub(super) fn rested(&mut self, rest: Duration) -> Vec<Grave> {
         let (old, young) = self.graves.drain(..).partition(|grave| grave.since.elapsed() >= rest);

@@ -16,8 +16,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use self::options::Proxy;
+use crate::capture;
 use crate::run::recording::{self, Recording};
-use crate::run::{Failure, GRACE, listen, new_id, random, workers};
+use crate::run::{Failure, GRACE, files, new_id, random, workers};
 use crate::trust::Served;
 
 /// Serves until a signal says to end.
@@ -30,7 +31,7 @@ pub fn proxy(options: &Proxy) -> Result<u8, Failure> {
     let opened = options.tls_out.standing_outbound(SystemTime::now())?;
     let served = options.tls_in.served(&options.tls_out)?;
     let tls_in = served.as_ref().map_or(Policy::Untouched, |served| Policy::Terminate(Arc::clone(&served.inbound)));
-    listen::raise_file_limit();
+    files::raise_limit();
     let (sockets, listeners) = listeners(options)?;
     let (recording, sink): (Option<Recording>, Arc<dyn Sink>) = if options.no_record {
         (None, Arc::new(NoSink))
@@ -80,7 +81,7 @@ fn listeners(options: &Proxy) -> Result<(Vec<TcpListener>, Vec<Listener>), Failu
     let mut listeners = Vec::new();
     for (address, serves) in reverse.chain(forward) {
         let failed = |source| Failure::Listen { address, source };
-        let socket = listen::bind(address).map_err(failed)?;
+        let socket = capture::bind(address).map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
         sockets.push(socket);
         listeners.push(Listener { address, serves });
