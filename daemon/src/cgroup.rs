@@ -81,17 +81,17 @@ impl Cgroup {
     }
 }
 
-/// The processes of a group, and of those beneath it.
-pub fn processes(group: &Path) -> Vec<u32> {
+/// The processes in a group, and in groups beneath it. One that our PID namespace does not show is 0.
+pub fn processes(path: &Path) -> Vec<u32> {
     let listed = |path: PathBuf| fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
     let numbers = |text: String| text.lines().filter_map(|line| line.parse::<u32>().ok()).collect::<Vec<_>>();
-    within(group).into_iter().map(listed).flat_map(numbers).collect()
+    within(path).into_iter().map(listed).flat_map(numbers).collect()
 }
 
 /// A group and those beneath it.
-pub fn within(group: &Path) -> Vec<PathBuf> {
+pub fn within(path: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    collect(group, &mut found, 0);
+    collect(path, &mut found, 0);
     found
 }
 

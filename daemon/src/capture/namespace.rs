@@ -9,7 +9,7 @@ use std::sync::Arc;
 use nodetap_proxy::sockets::Sockets;
 use socket2::{Domain, Socket, Type};
 
-use crate::probes;
+use crate::netns::{Netns, cookie};
 
 /// A network namespace, held open.
 pub trait Namespace: Send + Sync + std::fmt::Debug + 'static {
@@ -52,7 +52,7 @@ impl Own {
     /// # Errors
     /// On a kernel that does not tell it (before Linux 5.14).
     pub fn open() -> io::Result<Self> {
-        Ok(Self { file: File::open("/proc/self/ns/net")?, cookie: probes::netns_cookie()? })
+        Ok(Self { file: File::open("/proc/self/ns/net")?, cookie: cookie::here()? })
     }
 }
 
@@ -67,6 +67,20 @@ impl Namespace for Own {
 
     fn enter(&self, work: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
         work()
+    }
+}
+
+impl Namespace for Netns {
+    fn file(&self) -> BorrowedFd<'_> {
+        self.as_fd()
+    }
+
+    fn cookie(&self) -> u64 {
+        Netns::cookie(self)
+    }
+
+    fn enter(&self, work: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
+        Netns::enter(self, work)
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6};
-use netlink_packet_sock_diag::inet::nlas::{Nla, TcpInfo};
+use netlink_packet_sock_diag::inet::nlas::Nla;
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetResponse, SocketId, StateFlags};
 
 use super::sockets;
@@ -37,7 +37,7 @@ pub fn connections() -> io::Result<Vec<Connection>> {
 fn connection(response: &InetResponse) -> Connection {
     let id = &response.header.socket_id;
     let quiet = response.nlas.iter().find_map(|nla| match nla {
-        Nla::TcpInfo(info) => Some(quiet(info)),
+        Nla::TcpInfo(info) => quiet(info),
         _ => None,
     });
     let waiting = response.header.recv_queue > 0 || response.header.send_queue > 0;
@@ -51,9 +51,13 @@ fn connection(response: &InetResponse) -> Connection {
     }
 }
 
-/// What was sent and what came last, in milliseconds ago.
-fn quiet(info: &TcpInfo) -> Duration {
-    Duration::from_millis(info.last_data_sent.min(info.last_data_recv).into())
+/// `tcpi_last_data_sent` and `tcpi_last_data_recv` in `struct tcp_info` of linux/tcp.h: milliseconds ago.
+const LAST_DATA: [usize; 2] = [44, 52];
+
+fn quiet(info: &[u8]) -> Option<Duration> {
+    let ago = |at: usize| Some(u32::from_ne_bytes(info.get(at..at + 4)?.try_into().ok()?));
+    let [sent, came] = LAST_DATA.map(ago);
+    Some(Duration::from_millis(sent?.min(came?).into()))
 }
 
 impl Connection {

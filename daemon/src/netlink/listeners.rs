@@ -36,11 +36,8 @@ pub fn listeners() -> io::Result<BTreeMap<u64, Listener>> {
         let cookie = u64::from_ne_bytes(id.cookie);
         let v6only = response.nlas.iter().any(|nla| matches!(nla, Nla::SkV6Only(true)));
         let address = SocketAddr::new(id.source_address, id.source_port);
-        let cgroup = sockets::cgroup(response);
-        found.insert(
-            cookie,
-            Listener { address, cookie, inode: response.header.inode, v6only, device: id.interface_id, cgroup },
-        );
+        let (inode, device) = (response.header.inode, id.interface_id);
+        found.insert(cookie, Listener { address, cookie, inode, v6only, device, cgroup: sockets::cgroup(response) });
     })?;
     Ok(found)
 }

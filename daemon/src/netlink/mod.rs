@@ -1,6 +1,7 @@
-//! What the kernel tells about this network namespace: its routes and its sockets. It refuses to know
+//! What the kernel tells about this network namespace: its addresses, its routes and its sockets. It refuses to know
 //! what they are used for.
 
+pub mod addresses;
 pub mod connections;
 pub mod listeners;
 pub mod routes;

@@ -26,7 +26,7 @@ pub use counts::{Counts, Direct};
 pub use maps::Maps;
 pub use ring::{Observation, Observed, Ring, WhyDirect};
 pub use target::{Attached, Listeners, Steer, Target};
-pub use wire::{monotonic_ns, netns_cookie};
+pub use wire::monotonic_ns;
 
 use self::instance::Template;
 use self::sweep::{Slots, sweep};

@@ -277,7 +277,7 @@ mod tests {
         };
         let (recording, _sink) = Recording::start(&options, "app", Ulid::from(1), None).unwrap();
         let counts = Counts { ring_full: 1, map_full: 2, steered_failed: 3, away_inbound: 6, ..Counts::default() };
-        recording.end(&Aftermath { others: 0, cut: 5, strays: 4, counts: Some(counts) });
+        recording.end(&Aftermath { others: 0, cut: 5, strays: 4, counts: Some(counts), elsewhere: 0 });
 
         let mut index = Index::read(&folder).unwrap();
         let entries = std::mem::take(&mut index.entries);
