@@ -42,7 +42,8 @@ impl Place {
 
 /// The namespace's cookie as the first two words of a trie's key.
 const fn words(netns: u64) -> [u32; 2] {
-    [netns as u32, (netns >> 32) as u32]
+    let [a, b, c, d, e, f, g, h] = netns.to_ne_bytes();
+    [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h])]
 }
 
 /// Key of the routes: the namespace, then the address.
