@@ -8,12 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nodetap_core::exchange::{
-    Bytes, Connection, ConnectionSummary, Direction, Event, Outcome, Process, Protocol, Timing, UnixMicros, Via,
+    Bytes, Connection, ConnectionSummary, Direction, Event, Outcome, Process, Protocol, Target, Timing, UnixMicros, Via,
 };
 use nodetap_core::ulid::UlidSource;
 use nodetap_proxy::sink::Sink;
 
-use super::Name;
 use crate::probes::{WhyDirect, monotonic_ns};
 
 /// Connections that are followed at a time, of all targets together; as many as the kernel's map holds.
@@ -24,7 +23,7 @@ pub(super) const UNBORN: Duration = Duration::from_secs(1);
 /// What is followed of one target.
 #[derive(Debug)]
 pub(super) struct Direct {
-    name: Name,
+    target: Arc<Target>,
     ids: UlidSource,
     open: HashMap<u64, Pending>,
     /// How many of `open` have not begun.
@@ -44,8 +43,8 @@ struct Pending {
 }
 
 impl Direct {
-    pub(super) fn new(name: Name, seed: u128, all: Arc<AtomicUsize>) -> Self {
-        Self { name, ids: UlidSource::new(seed), open: HashMap::new(), unborn: 0, all }
+    pub(super) fn new(target: Arc<Target>, seed: u128, all: Arc<AtomicUsize>) -> Self {
+        Self { target, ids: UlidSource::new(seed), open: HashMap::new(), unborn: 0, all }
     }
 
     /// A connect that is not steered.
@@ -66,10 +65,13 @@ impl Direct {
             id: self.ids.next(accepted),
             direction: Direction::Outbound,
             via: Via::Direct,
-            target: self.name.clone(),
+            target: Arc::clone(&self.target),
+            container: None,
             process: Some(process),
             client: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+            client_name: None,
             server: destination,
+            server_name: None,
             accepted,
         };
         self.unborn += 1;

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use nodetap_core::exchange;
 use nodetap_proxy::engine::Liveness;
 use nodetap_proxy::sink::Sink;
 use nodetap_proxy::steering::Steering;
@@ -44,9 +45,6 @@ use self::observer::{Observer, Targets};
 use self::steer::KernelSteering;
 use self::watched::Watched;
 use crate::probes::{self, Probes};
-
-/// What records call a target.
-pub type Name = String;
 
 /// Why something is not captured.
 #[derive(Debug, Error)]
@@ -80,7 +78,8 @@ pub struct Hooks {
 /// What a target is like.
 #[derive(Debug, Clone)]
 pub struct Options {
-    pub name: Name,
+    /// What records call it.
+    pub target: Arc<exchange::Target>,
     /// What is done with the TLS of what it opens.
     pub tls: Policy,
     /// How stale the picture of other programs' listeners may be.
@@ -115,12 +114,12 @@ impl Hooks {
         let (maps, roles) = (hooked.maps(), listeners.roles());
         let listeners = listeners.into_all();
         let ours: BTreeSet<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
-        let Options { name, tls, pace } = options;
+        let Options { target, tls, pace } = options;
         let watched = Watched::begin(
             Arc::clone(&namespace),
             Arc::clone(&maps),
             ours,
-            name.clone(),
+            Arc::clone(&target),
             pace,
             Arc::clone(&self.direct),
         );
@@ -132,7 +131,7 @@ impl Hooks {
             move || targets.upgrade().iter().for_each(|targets| targets.ask(cookie))
         };
         let inside = Arc::new(Inside(namespace));
-        let steering = KernelSteering::new(maps, roles, name, processes, inside, tls, Box::new(look));
+        let steering = KernelSteering::new(maps, roles, target, processes, inside, tls, Box::new(look));
         self.targets.add(&watched);
         Ok(Target {
             hooked,

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use nodetap_core::exchange::{Connection, Direction, Process, Via};
+use nodetap_core::exchange::{Connection, Direction, Process, Target, Via};
 use nodetap_core::ulid::Ulid;
 use nodetap_proxy::dial::is_loopback;
 use nodetap_proxy::sockets::Sockets;
@@ -49,7 +49,7 @@ pub(super) struct KernelSteering {
     maps: Arc<Maps>,
     /// In the order of the group's listeners.
     roles: Vec<Role>,
-    target: String,
+    target: Arc<Target>,
     processes: Arc<Processes>,
     /// Where the upstream connections begin.
     sockets: Arc<dyn Sockets>,
@@ -80,7 +80,7 @@ impl KernelSteering {
     pub(super) fn new(
         maps: Arc<Maps>,
         roles: Vec<Role>,
-        target: String,
+        target: Arc<Target>,
         processes: Arc<Processes>,
         sockets: Arc<dyn Sockets>,
         tls: Policy,
@@ -120,10 +120,13 @@ impl KernelSteering {
             id: arrival.id,
             direction: Direction::Outbound,
             via: Via::Transparent,
-            target: self.target.clone(),
+            target: Arc::clone(&self.target),
+            container: None,
             process: Some(Process { pid: origin.pid, name: origin.name }),
             client,
+            client_name: None,
             server: origin.destination,
+            server_name: None,
             accepted: arrival.at,
         };
         Ok(Destination {
@@ -141,10 +144,13 @@ impl KernelSteering {
             id: own.as_ref().map_or(arrival.id, |call| call.connection),
             direction: Direction::Inbound,
             via: Via::Transparent,
-            target: self.target.clone(),
+            target: Arc::clone(&self.target),
+            container: None,
             process: self.processes.listening(arrival.local),
             client: own.map_or(arrival.client, |call| call.client),
+            client_name: None,
             server: arrival.local,
+            server_name: None,
             accepted: arrival.at,
         };
         let source = match arrival.local.ip() {

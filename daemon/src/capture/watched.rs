@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use nodetap_core::exchange::{Bytes, Process};
+use nodetap_core::exchange::{Bytes, Process, Target};
 use nodetap_proxy::sink::{NoSink, Sink};
 
 use super::bypass::{Bypass, Bypasses};
@@ -17,7 +17,7 @@ use super::direct::{self, Direct};
 use super::look::{self, Listening, Picture};
 use super::namespace::{Namespace, within};
 use super::processes::Processes;
-use super::{Name, random};
+use super::random;
 use crate::netlink::connections::connections;
 use crate::netlink::listeners::listeners;
 use crate::netlink::routes::{self, Changes, Table};
@@ -68,7 +68,7 @@ impl Watched {
         namespace: Arc<dyn Namespace>,
         maps: Arc<Maps>,
         ours: BTreeSet<SocketAddr>,
-        name: Name,
+        target: Arc<Target>,
         pace: Duration,
         all: Arc<AtomicUsize>,
     ) -> io::Result<Self> {
@@ -77,7 +77,7 @@ impl Watched {
         let state = State {
             groups: Vec::new(),
             picture: Picture::default(),
-            direct: Direct::new(name, random(), all),
+            direct: Direct::new(target, random(), all),
             bypasses: Bypasses::default(),
             before: BeforeAttach::default(),
             routes: Table::new(),

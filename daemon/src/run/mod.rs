@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nodetap_core::exchange::Direction;
+use nodetap_core::exchange::{self, Direction};
 use nodetap_core::ulid::{Ulid, UlidSource};
 use nodetap_proxy::engine::{Engine, Group, GroupLimits, Served, Settings};
 use nodetap_proxy::tls::Policy;
@@ -114,7 +114,7 @@ impl Capture {
         identity: Option<&Identity>,
         tls: Policy,
     ) -> Result<Self, Failure> {
-        let name = target_name(options);
+        let called = exchange::Target::command(target_name(options));
         let object = match &options.kernel_object {
             Some(path) => Some(std::fs::read(path).map_err(|error| {
                 Failure::Usage(format!("cannot read the kernel object {}: {error}", path.display()))
@@ -126,7 +126,7 @@ impl Capture {
         let engine = Engine::start(settings, random).map_err(Failure::internal("start the data plane"))?;
         let hooks = Hooks::start(object.as_deref(), engine.liveness())?;
         let own = Own::open().map_err(Failure::internal("identify the network namespace"))?;
-        let like = crate::capture::Options { name: name.clone(), tls, pace: PACE };
+        let like = crate::capture::Options { target: Arc::clone(&called), tls, pace: PACE };
         let mut target = hooks.target(Arc::new(own), like)?;
         let ignore = Ignore { prefixes: ignored.prefixes(), ports: options.ignore_port.iter().copied().collect() };
         for direction in [Direction::Inbound, Direction::Outbound] {
@@ -134,7 +134,7 @@ impl Capture {
         }
         // Before anything is started that would have to be ended again: nothing is steered yet.
         let attached = target.attach(cgroup.path())?;
-        let (recording, sink) = Recording::start(&options.recording, &name, id, identity)?;
+        let (recording, sink) = Recording::start(&options.recording, &called, id, identity)?;
         let sink = Arc::new(sink);
         target.record_to(sink.clone());
         let group = Group { steering: target.steering(), sink, limits: GroupLimits::default() };
