@@ -71,12 +71,6 @@ impl From<read::Error> for Failure {
     }
 }
 
-impl From<nodetap_core::filter::Error> for Failure {
-    fn from(error: nodetap_core::filter::Error) -> Self {
-        Self::bad_input(error)
-    }
-}
-
 /// Says what went wrong, on stderr, and gives the exit code.
 pub fn report(result: Result<(), Failure>) -> ExitCode {
     match result {
@@ -99,8 +93,8 @@ pub(crate) fn style(terminal: bool) -> Style {
     if terminal && !no_colour { Style::Ansi } else { Style::Plain }
 }
 
-/// A table for stdout, as wide as the terminal if it is one.
-pub(crate) fn layout(wide: bool, id_width: usize) -> Layout {
+/// A table for stdout, as wide as the terminal if it is one; `pods`: with a column for them.
+pub(crate) fn layout(wide: bool, id_width: usize, pods: bool) -> Layout {
     let terminal = io::stdout().is_terminal();
     let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
     Layout {
@@ -109,5 +103,6 @@ pub(crate) fn layout(wide: bool, id_width: usize) -> Layout {
         zone: TimeZone::system(),
         wide,
         id_width,
+        pods,
     }
 }

@@ -1,16 +1,18 @@
 //! What all reading commands have in common: which folder, which records.
 
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueEnum};
-use nodetap_core::exchange;
-use nodetap_core::filter::{Filter, Glob, Grep, PathPattern, Status};
-use nodetap_core::time::parse_since;
+use nodetap_core::exchange::Event;
+use nodetap_core::filter::Filter;
+use nodetap_core::row::Row;
 
 use super::output::{Failure, warn};
+use super::remote::Cluster;
+use crate::query::Ask;
+use crate::query::read::now;
 use crate::store::folder::{default_base, newest};
-use crate::store::read::Index;
+use crate::store::read::{Index, Kind};
 
 /// The folder that is read.
 #[derive(Debug, Clone, Default, Args)]
@@ -43,6 +45,18 @@ pub(super) fn warn_of_losses(index: &Index) {
     }
 }
 
+/// Are there pods among the targets? Those of one recording are all pods, or none of them is: the newest tells.
+pub(super) fn has_pods(index: &mut Index) -> bool {
+    let newest = index.entries.iter().rev().find(|entry| entry.kind() != Kind::Loss).copied();
+    // What cannot be read is reported where it is wanted.
+    let event = newest.and_then(|entry| index.event(entry).ok().flatten());
+    event.as_ref().is_some_and(is_of_pod)
+}
+
+pub(super) fn is_of_pod(event: &Event) -> bool {
+    Row::of(event).is_some_and(|row| row.pod().is_some())
+}
+
 /// How records are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(super) enum Format {
@@ -61,7 +75,7 @@ pub(super) enum Direction {
     Out,
 }
 
-/// Which records are wanted; each option narrows. How messages are chosen stands in [`super::chosen`].
+/// Which records are wanted; each option narrows. How messages are chosen stands in [`crate::query::chosen`].
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct Selection {
     /// Host or host:port, `*` and `?` allowed; may be repeated
@@ -85,31 +99,38 @@ pub(super) struct Selection {
     /// As seen by the recorded program
     #[arg(long, value_name = "DIRECTION")]
     direction: Option<Direction>,
+    /// Labels of pods, as kubectl has them: app=web,tier!=db
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    selector: Option<String>,
 }
 
 impl Selection {
-    pub(super) fn filter(&self) -> Result<Filter, Failure> {
-        let statuses: Result<Vec<Status>, _> = self.status.iter().map(|status| status.parse()).collect();
-        let hosts: Result<Vec<Glob>, _> = self.host.iter().map(|host| Glob::new(host)).collect();
-        let paths: Result<Vec<PathPattern>, _> = self.path.iter().map(|path| PathPattern::new(path)).collect();
-        let since = self.since.as_ref().map(|since| parse_since(since, now())).transpose();
-        Ok(Filter {
-            hosts: hosts?,
-            methods: self.method.clone(),
-            statuses: statuses?,
-            paths: paths?,
-            since: since.map_err(Failure::bad_input)?,
-            grep: self.grep.as_ref().map(|grep| Grep::new(grep)).transpose()?,
-            direction: self.direction.map(|direction| match direction {
-                Direction::In => exchange::Direction::Inbound,
-                Direction::Out => exchange::Direction::Outbound,
-            }),
-        })
+    /// Of the records in a folder.
+    pub(super) fn filter(&self, pod: Option<&String>, cluster: &Cluster) -> Result<Filter, Failure> {
+        let ask = Ask { pod: pod.cloned(), namespace: cluster.namespace.clone(), ..self.ask() };
+        ask.filter(now()).map_err(Failure::bad_input)
     }
-}
 
-/// Microseconds since 1970.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    /// The same as a question.
+    pub(super) fn ask(&self) -> Ask {
+        Ask {
+            selector: self.selector.clone(),
+            hosts: self.host.clone(),
+            methods: self.method.clone(),
+            statuses: self.status.clone(),
+            paths: self.path.clone(),
+            since: self.since.clone(),
+            grep: self.grep.clone(),
+            direction: self.direction.map(|direction| match direction {
+                Direction::In => "inbound".to_owned(),
+                Direction::Out => "outbound".to_owned(),
+            }),
+            ..Ask::default()
+        }
+    }
+
+    /// Are pods meant? Only they have labels.
+    pub(super) fn is_of_pods(&self) -> bool {
+        self.selector.is_some()
+    }
 }

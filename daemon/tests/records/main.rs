@@ -7,6 +7,7 @@
 )]
 
 mod messages;
+mod pods;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use nodetap::store::{Recorder, Settings};
 use nodetap_core::exchange::{
     Body, Bytes, Connection, ConnectionSummary, Direction, Event, Exchange, Loss, Message, Outcome, Process, Protocol,
-    Timing, Via,
+    Target, Timing, Via,
 };
 use nodetap_core::record::Record;
 use nodetap_core::ulid::UlidSource;
@@ -36,10 +37,13 @@ fn events() -> Vec<Event> {
             id: ids.next(time),
             direction: if number % 2 == 0 { Direction::Inbound } else { Direction::Outbound },
             via: Via::Transparent,
-            target: "app".into(),
+            target: Target::command("app"),
+            container: None,
             process: Some(Process { pid: 4711, name: "python3".into() }),
             client: "127.0.0.1:50000".parse().unwrap(),
+            client_name: None,
             server,
+            server_name: None,
             accepted: time,
         });
         if number == 39 {
@@ -88,7 +92,7 @@ fn events() -> Vec<Event> {
 fn recording() -> (tempfile::TempDir, PathBuf) {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("nodetap/01KD3000000000000000000000");
-    let (recorder, recording) = Recorder::start(Settings::new(folder.clone(), "app".into()), vec![]).unwrap();
+    let (recorder, recording) = Recorder::start(Settings::new(folder.clone(), Target::command("app")), vec![]).unwrap();
     for event in events() {
         assert!(recorder.record(event));
     }
@@ -162,7 +166,7 @@ fn filters_narrow_what_every_command_shows() {
     ] {
         let list = [&["ls", "-o", "json"], arguments].concat();
         assert_eq!(good(home.path(), &list).lines().count(), expected, "{arguments:?}");
-        let tail = [&["tail", "-o", "json", "--no-follow", "-n", "1000"], arguments].concat();
+        let tail = [&["tail", "-o", "json", "--no-follow", "--lines", "1000"], arguments].concat();
         assert_eq!(good(home.path(), &tail).lines().count(), expected, "{arguments:?}");
         let export = [&["export"], arguments].concat();
         assert_eq!(good(home.path(), &export).lines().count(), expected, "{arguments:?}");
@@ -210,7 +214,7 @@ fn export_writes_har_and_json_lines() {
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
     let (home, _folder) = recording();
-    for arguments in [&["ls"][..], &["ls", "-o", "json"], &["export", "--format", "har"], &["tail", "-n", "50"]] {
+    for arguments in [&["ls"][..], &["ls", "-o", "json"], &["export", "--format", "har"], &["tail", "--lines", "50"]] {
         let mut child = nodetap(home.path(), arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         let mut said = String::new();
@@ -222,13 +226,14 @@ fn a_reader_that_goes_away_is_no_error() {
 #[test]
 fn tail_shows_the_last_and_then_what_comes() {
     let (home, folder) = recording();
-    let last = good(home.path(), &["tail", "-o", "json", "-n", "3", "--no-follow"]);
+    let last = good(home.path(), &["tail", "-o", "json", "--lines", "3", "--no-follow"]);
     assert_eq!(ids(&last), ids(&good(home.path(), &["ls", "-o", "json"]))[RECORDS - 3..]);
 
-    let mut child = nodetap(home.path(), &["tail", "-n", "1", "-o", "json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        nodetap(home.path(), &["tail", "--lines", "1", "-o", "json"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     lines.next().unwrap().unwrap();
-    let (recorder, recording) = Recorder::start(Settings::new(folder, "app".into()), vec![]).unwrap();
+    let (recorder, recording) = Recorder::start(Settings::new(folder, Target::command("app")), vec![]).unwrap();
     let event = events().remove(0);
     let Event::Exchange(exchange) = &event else { panic!() };
     let id = exchange.id.to_string();
@@ -288,8 +293,9 @@ fn bad_input_is_one_line_that_says_what_to_do() {
 #[test]
 fn losses_are_listed_and_never_passed_over_in_silence() {
     let (home, folder) = recording();
-    let (recorder, recording) = Recorder::start(Settings::new(folder, "app".into()), vec![]).unwrap();
-    let loss = Loss { time: 1, until: 2, target: "app".into(), reason: "tap_panic".into(), exchanges: 17, bytes: 5 };
+    let (recorder, recording) = Recorder::start(Settings::new(folder, Target::command("app")), vec![]).unwrap();
+    let loss =
+        Loss { time: 1, until: 2, target: Target::command("app"), reason: "tap_panic".into(), exchanges: 17, bytes: 5 };
     recorder.record(Event::Loss(loss));
     assert_eq!(recording.close().lost.len(), 1);
     let output = run(home.path(), &["ls"]);

@@ -6,6 +6,7 @@ mod convert;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -41,7 +42,8 @@ pub enum Record {
     Exchange(Box<ExchangeRecord>),
     Connection(Box<ConnectionRecord>),
     Message(Box<MessageRecord>),
-    Loss(LossRecord),
+    Loss(Box<LossRecord>),
+    Notice(NoticeRecord),
 }
 
 /// One HTTP request with its response; written when it ends.
@@ -144,6 +146,28 @@ pub struct LossRecord {
     pub bytes: u64,
 }
 
+/// What a reader of many nodes has to know about the lines around it: that some are missing, or that more follow on
+/// another page. Nothing of it was recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct NoticeRecord {
+    #[cfg_attr(test, schemars(range(min = 1, max = 1)))]
+    pub v: u32,
+    pub kind: NoticeKind,
+    /// When it was said.
+    pub time: Time,
+    /// A fixed word: `node_failed`, `node_damaged`, `node_limit`, `page_end`, `watch_end`, ….
+    pub reason: String,
+    /// The node it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// One sentence.
+    pub detail: String,
+    /// Where the next page begins: the same question with `continue` set to this.
+    #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
 /// Whose connection it was, and between whom.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -226,6 +250,13 @@ pub enum LossKind {
     Loss,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum NoticeKind {
+    #[serde(rename = "notice")]
+    Notice,
+}
+
 /// As seen by the target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -291,6 +322,19 @@ pub enum Outcome {
 pub struct Target {
     pub kind: TargetKind,
     pub name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Of the pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// Whose pod it is, with the kind: `Deployment/web`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Those of the pod's labels that were chosen to be recorded.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -298,6 +342,7 @@ pub struct Target {
 #[serde(rename_all = "snake_case")]
 pub enum TargetKind {
     Command,
+    Pod,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -312,6 +357,9 @@ pub struct Process {
 pub struct Peer {
     pub address: IpAddr,
     pub port: u16,
+    /// Pod or service, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
