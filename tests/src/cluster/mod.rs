@@ -17,6 +17,7 @@
 //! let agent = cluster.start(&nodetap)?;                    // a program on the node: agent.pid() is the program's own
 //! cluster.kubeconfig();                                    // for programs on the machine: cluster-admin
 //! cluster.kubeconfig_for("alice", None, Reach::Outside)?;  // a laptop, with what RBAC gives to alice
+//! cluster.api_server_away()?; cluster.api_server_back()?;  // a test's own cluster; host().signal("kube-apiserver", STOP) hangs it
 //! cluster.audit()?;                                        // every request that was made by somebody outside the control plane
 //!
 //! let node = cluster.node()?;                              // containerd and kubelet: another node on the same machine
@@ -49,6 +50,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use self::api::Api;
@@ -252,6 +254,23 @@ impl Cluster {
     pub fn bare_pods(&self, manifests: &[Value]) -> Result<Vec<BarePod<'_>>> {
         let numbered: Vec<(u32, &Value)> = manifests.iter().map(|manifest| (self.number(), manifest)).collect();
         BarePod::make(self, &numbered)
+    }
+
+    /// Kills the API server: connections to it are refused from then on. For a test's own cluster only.
+    ///
+    /// # Errors
+    /// When it is gone already.
+    pub fn api_server_away(&self) -> Result<()> {
+        self.host.signal(control::API_SERVER, Signal::KILL)
+    }
+
+    /// Starts the API server again, and waits for it. Who watched before starts anew.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn api_server_back(&self) -> Result<()> {
+        self.host.serve_again(control::API_SERVER)?;
+        control::ready(&self.host, &self.api)
     }
 
     /// The audit log: every request that was answered to anybody but the control plane itself and cluster-admin.
