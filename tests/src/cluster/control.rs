@@ -64,6 +64,8 @@ pub(super) fn start(host: &Host, authority: &Authority, api: &Api) -> Result<()>
     eventually(DEADLINE * 2, "a ServiceAccount", || api.call("GET", account, None).ok())
         .with_context(|| host.log("kube-controller-manager"))?;
     host.listening("kube-proxy", &format!("{SERVICE}:443"))?;
+    // It has what it wanted. As long as no pod is on that node, no DaemonSet is to put one there.
+    api.call("DELETE", &format!("/api/v1/nodes/{}", super::NODE), None)?;
     host.listening("kube-scheduler", SCHEDULER)
 }
 

@@ -25,9 +25,10 @@
 //! let pod = node.ready(&shop, "web")?;                     // the object, once it is ready
 //! ```
 //!
-//! Bare pods stand on the node [`NODE`], which is cordoned; the kubelet's is [`node::NAME`]. A bare pod is a Pod object
-//! with a status as a kubelet writes it, a network namespace (`/run/netns/…`), and
-//! on the machine's cgroup v2 mount `kubepods/[QOS/]pod<uid>/<container id>`, with a process that holds the sandbox.
+//! Bare pods stand on the node [`NODE`], which is cordoned and made with the first of them; the kubelet's is
+//! [`node::NAME`]. A DaemonSet that tolerates everything puts a pod on both: let it select `kubernetes.io/os: linux`. A
+//! bare pod is a Pod object with a status as a kubelet writes it, a network namespace (`/run/netns/…`), and on the
+//! machine's cgroup v2 mount `kubepods/[QOS/]pod<uid>/<container id>`, with a process that holds the sandbox.
 //! Paths: the file system is the test's but for `/run`, `/var/lib`, `/var/log` and the cgroup mounts; [`Host::path`]
 //! says where those of the machine are found from outside. Process ids given by this module are those outside.
 
@@ -83,6 +84,7 @@ pub struct Cluster {
     relay: Mutex<Option<Relay>>,
     count: AtomicU32,
     node: OnceLock<Result<(), String>>,
+    bare: Mutex<bool>,
     // The last: what runs on it may need the rest.
     host: Host,
 }
@@ -99,7 +101,15 @@ impl Cluster {
         let server: SocketAddr = control::SERVER.parse()?;
         let api = Api::new(authority.config(&admin)?, host.netns(), server);
         control::start(&host, &authority, &api)?;
-        Ok(Self { authority, api, relay: Mutex::new(None), count: AtomicU32::new(1), node: OnceLock::new(), host })
+        Ok(Self {
+            authority,
+            api,
+            relay: Mutex::new(None),
+            count: AtomicU32::new(1),
+            node: OnceLock::new(),
+            bare: Mutex::new(false),
+            host,
+        })
     }
 
     /// The one that all tests of this binary share. It ends with the binary.
@@ -282,6 +292,19 @@ impl Cluster {
         // The last line may not be whole yet.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         Ok(whole.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
+    }
+
+    /// Makes the node of bare pods, unless it is there: for programs that want it before there is a pod.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub fn bare_node(&self) -> Result<()> {
+        let mut bare = self.bare.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*bare {
+            self.api("POST", "/api/v1/nodes", Some(&bare_node()))?;
+            *bare = true;
+        }
+        Ok(())
     }
 
     /// A number that nothing else of this cluster has.

@@ -134,7 +134,7 @@ fn import(host: &Host, image: &Image) -> Result<()> {
 }
 
 fn import_archive(host: &Host, archive: &Path) -> Result<()> {
-    let archive = archive.display().to_string();
+    let archive = archive.canonicalize().with_context(|| format!("no {}", archive.display()))?.display().to_string();
     host.script("ctr -n k8s.io images import --no-unpack \"$1\"", &[&archive]).map(drop)
 }
 
