@@ -65,8 +65,11 @@ impl Picture {
             // What is bound to a device does not take what we dial from loopback.
             rest.into_iter().partition(|listener| listener.device == 0 && inside.contains(&listener.cgroup));
         self.update_foreign(&others, maps);
-        let addresses = |listeners: &[Listener]| listeners.iter().map(|listener| listener.address).collect();
-        let older_now: BTreeSet<SocketAddr> = addresses(&older);
+        let addresses =
+            |listeners: &[Listener]| listeners.iter().map(|listener| listener.address).collect::<BTreeSet<_>>();
+        let mut older_now = addresses(&older);
+        // Those whose count was taken out in the very moment in which they began.
+        older_now.extend(addresses(&known).into_iter().filter(|known| !maps.counts_listeners(*known)));
         apply(&mut self.older, &older_now, |endpoint, set| maps.set_older(endpoint, set));
         let own = || known.iter().chain(&older);
         let v6only = own().filter(|listener| listener.v6only).map(|listener| listener.address).collect();

@@ -108,6 +108,11 @@ impl Maps {
         })
     }
 
+    /// Have the hooks counted somebody of the target who listens on exactly this endpoint?
+    pub fn counts_listeners(&self, endpoint: SocketAddr) -> bool {
+        locked(&self.tables.listening).get(&self.place(endpoint), 0).map_or(0, u64::cast_signed) > 0
+    }
+
     /// Did the hooks see this socket of the target begin to listen, and not end?
     pub fn is_own(&self, cookie: u64) -> bool {
         locked(&self.tables.listeners).get(&cookie, 0).is_ok_and(|Wire(place)| place.netns == self.netns)
