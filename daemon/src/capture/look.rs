@@ -19,6 +19,8 @@ const LOOKS: u32 = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listening {
     pub address: SocketAddr,
+    /// The kernel's identifier of the socket.
+    pub cookie: u64,
     /// The control group that it was made in.
     pub cgroup: u64,
     /// It listened before the hooks could see it.
@@ -74,10 +76,25 @@ impl Picture {
         let own = || known.iter().chain(&older);
         let v6only = own().filter(|listener| listener.v6only).map(|listener| listener.address).collect();
         apply(&mut self.v6only, &v6only, |endpoint, set| maps.set_v6only(endpoint, set));
-        let listening =
-            |older| move |listener: &Listener| Listening { address: listener.address, cgroup: listener.cgroup, older };
+        let listening = |older| {
+            move |listener: &Listener| Listening {
+                address: listener.address,
+                cookie: listener.cookie,
+                cgroup: listener.cgroup,
+                older,
+            }
+        };
         self.listening = known.iter().map(listening(false)).chain(older.iter().map(listening(true))).collect();
         self.find_processes(&known.iter().chain(&older).copied().collect::<Vec<_>>(), groups, processes);
+    }
+
+    /// The hooks were taken off a group: its sockets are somebody else's from now on. `groups`: those that are left.
+    pub(super) fn forget_group(&mut self, maps: &Maps, groups: &[PathBuf]) {
+        let inside = ids(groups);
+        let (stay, go): (Vec<Listening>, Vec<Listening>) =
+            self.listening.iter().partition(|listening| inside.contains(&listening.cgroup));
+        self.listening = stay;
+        go.iter().for_each(|gone| maps.forget_listener(gone.cookie, gone.address));
     }
 
     fn update_foreign(&mut self, others: &[Listener], maps: &Maps) {

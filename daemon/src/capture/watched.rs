@@ -135,6 +135,12 @@ impl Watched {
             state.groups.swap_remove(at);
         }
         drop(state);
+        // What began to listen until now is known then.
+        self.sync();
+        let mut state = self.state();
+        let State { picture, groups, .. } = &mut *state;
+        picture.forget_group(&self.maps, groups);
+        drop(state);
         self.sync();
     }
 

@@ -123,6 +123,13 @@ impl Maps {
         locked(&self.tables.origins).get(&cookie, 0).is_ok() || locked(&self.tables.direct).get(&cookie, 0).is_ok()
     }
 
+    /// Takes out a listening socket that the hooks do not see any more.
+    pub fn forget_listener(&self, cookie: u64, endpoint: SocketAddr) {
+        // They are there, or were never made.
+        let _ = locked(&self.tables.listeners).remove(&cookie);
+        let _ = locked(&self.tables.listening).remove(&self.place(endpoint));
+    }
+
     /// Notes an endpoint on which the target listened before the hooks could see it.
     pub fn set_older(&self, endpoint: SocketAddr, listening: bool) -> io::Result<()> {
         self.mark(&self.tables.older, endpoint, listening)

@@ -135,6 +135,8 @@ struct Shared {
     hooks: Vec<Hook>,
     template: Template,
     slots: Mutex<Slots>,
+    /// Held by whoever takes out what a namespace has left.
+    sweeping: Mutex<()>,
     /// Endpoints on which nobody listened at the last look.
     silent: Mutex<HashSet<sweep::Endpoint>>,
 }
@@ -161,12 +163,8 @@ impl Probes {
         let ring = Ring::take(&mut ebpf)?;
         let tables = Arc::new(Tables::take(&mut ebpf)?);
         tables.count(ELSEWHERE)?;
-        Ok((
-            Self {
-                shared: Arc::new(Shared { tables, hooks, template, slots: Mutex::default(), silent: Mutex::default() }),
-            },
-            ring,
-        ))
+        let (slots, sweeping, silent) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Ok((Self { shared: Arc::new(Shared { tables, hooks, template, slots, sweeping, silent }) }, ring))
     }
 
     /// Makes the hooks know a network namespace, by its cookie; nothing of it is steered yet. `inbound`: our listeners
@@ -216,11 +214,13 @@ impl Probes {
     }
 
     fn sweep_after(&self, rest: Duration) -> usize {
+        // Whoever makes a target of a namespace again waits: what it writes must not be taken out.
+        let _sweeping = locked(&self.shared.sweeping);
         let graves = locked(&self.shared.slots).rested(rest);
         if graves.is_empty() {
             return 0;
         }
-        let gone: HashSet<u64> = graves.iter().map(|grave| grave.netns).collect();
+        let gone = graves.iter().map(|grave| grave.netns).filter(|netns| *netns != ELSEWHERE).collect();
         let entries = sweep(&self.shared.tables, &gone);
         let mut slots = locked(&self.shared.slots);
         graves.iter().for_each(|grave| slots.give_back(grave.slot));

@@ -1,11 +1,13 @@
 //! One target: a network namespace that the hooks know, and the control groups in it whose sockets they see.
 
+use std::collections::HashSet;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::sync::{Arc, Mutex};
 
 use nodetap_ebpf_common::{SHARDS, STEER_INBOUND, STEER_LOOPBACK, STEER_OUTBOUND, Settings};
 
+use super::sweep::sweep;
 use super::tables::locked;
 use super::wire::{self, Wire};
 use super::{Error, Maps, Shared};
@@ -80,6 +82,12 @@ impl Target {
             ephemeral: listeners.ephemeral.map(u32::from),
         };
         let tables = &shared.tables;
+        // It may have been a target a moment ago. What was known of it then is not true any more.
+        let sweeping = locked(&shared.sweeping);
+        if locked(&shared.slots).exhume(cookie) {
+            sweep(tables, &HashSet::from([cookie]));
+        }
+        drop(sweeping);
         locked(&tables.targets).insert(cookie, Wire(settings), NO_EXIST).map_err(Error::map("TARGETS"))?;
         let slot = locked(&shared.slots).take();
         // From here on dropping it undoes everything.

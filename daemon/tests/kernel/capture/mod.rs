@@ -159,6 +159,52 @@ fn what_is_not_steered_is_recorded_and_shown_with_its_process() {
 }
 
 #[test]
+fn a_pod_that_is_captured_again_at_once_stays_captured() {
+    let (agent, mut actor, pod) = (Agent::start(), Actor::start(), Pod::new("pod"));
+    let first = agent.capture(&pod);
+    actor.does(&pod, &format!("listen app {ADDRESS} 8080"));
+    actor.does(&pod, &format!("listen gone {ADDRESS} 8081"));
+    assert_eq!(actor.does(&pod, &format!("get {ADDRESS} 8080 /first")), format!("app {ADDRESS}"));
+    eventually_recorded(&first, &["Inbound /first", "Outbound /first"]);
+    drop(first.end());
+    // While nobody looks.
+    assert_eq!(actor.does(&pod, "close gone"), "closed");
+    let again = agent.capture(&pod);
+    for round in 1..=2 {
+        assert_eq!(actor.does(&pod, &format!("get {ADDRESS} 8080 /again")), format!("app {ADDRESS}"));
+        assert_eq!(steered(&again), (round, round));
+        if round == 1 {
+            // Long enough for what the first has left to be taken out.
+            std::thread::sleep(std::time::Duration::from_secs(8));
+        }
+    }
+    let before = steered(&again).1;
+    drop(actor.does(&pod, &format!("get {ADDRESS} 8081 /gone")));
+    assert_eq!(steered(&again).1, before, "nobody listens there any more");
+}
+
+#[test]
+fn a_container_from_which_the_hooks_are_taken_is_left_alone_and_the_other_is_not() {
+    let (agent, mut actor, pod) = (Agent::start(), Actor::start(), Pod::new("pod"));
+    let captured = agent.capture(&pod);
+    let other = Group::new();
+    let attached = captured.target.attach(&other.path).unwrap();
+    actor.does(&pod, &format!("listen app {ADDRESS} 8080"));
+    actor.does_in(&pod, &other, &format!("listen other {ADDRESS} 8081"));
+    let mut steered_in = |port: u16| {
+        let before = steered(&captured).1;
+        assert!(!actor.does(&pod, &format!("get {ADDRESS} {port} /")).starts_with("error"));
+        steered(&captured).1 - before
+    };
+    assert_eq!((steered_in(8080), steered_in(8081)), (1, 1));
+    drop(attached);
+    assert_eq!((steered_in(8080), steered_in(8081)), (1, 0));
+    let attached = captured.target.attach(&other.path).unwrap();
+    assert_eq!((steered_in(8080), steered_in(8081)), (1, 1));
+    drop(attached);
+}
+
+#[test]
 fn hooks_are_known_to_be_gone_with_their_group() {
     let (agent, pod) = (Agent::start(), Pod::new("pod"));
     let captured = agent.capture(&pod);

@@ -43,8 +43,12 @@ impl Actor {
 
     /// What it answers to a command; it can be in one pod at a time.
     pub(crate) fn does(&mut self, pod: &Pod, command: &str) -> String {
-        let group = pod.group.path.display();
-        let entered = self.command(&format!("enter {group} {}", pod.namespace.name()));
+        self.does_in(pod, &pod.group, command)
+    }
+
+    /// As [`Actor::does`], in another container of the pod.
+    pub(crate) fn does_in(&mut self, pod: &Pod, group: &Group, command: &str) -> String {
+        let entered = self.command(&format!("enter {} {}", group.path.display(), pod.namespace.name()));
         assert_eq!(entered, "entered");
         self.command(command)
     }
