@@ -34,12 +34,13 @@ const LONGEST: u32 = 4096;
 pub(crate) fn run(seconds: u32, filter: Option<&str>) -> Result<()> {
     packages::ensure(&[packages::GXX])?;
     let binary = build()?;
-    let names = names(&binary)?;
+    let folder = workspace::target_dir()?.join("fuzz");
+    std::fs::create_dir_all(&folder)?;
+    let names = names(&binary, &folder)?;
     let wanted: Vec<&String> = names.iter().filter(|name| filter.is_none_or(|part| name.contains(part))).collect();
     if wanted.is_empty() {
         bail!("no fuzz target has such a name; there are: {}", names.join(" "));
     }
-    let folder = workspace::target_dir()?.join("fuzz");
     // As many at a time as there are processors, each for its whole time.
     let lanes = std::thread::available_parallelism().map_or(1, usize::from);
     for some in wanted.chunks(lanes) {
@@ -83,9 +84,12 @@ fn build() -> Result<PathBuf> {
     Ok(workspace::target_dir()?.join("debug").join(PACKAGE))
 }
 
-/// The names of all targets, as the program says them.
-fn names(binary: &Path) -> Result<Vec<String>> {
-    let done = Command::new(binary).env("NODETAP_FUZZ", "").args(["-runs=1", "-verbosity=0"]).output()?;
+/// The names of all targets, as the program says them before it exits, which libFuzzer takes for a crash: what it writes
+/// of it goes to `folder`.
+fn names(binary: &Path, folder: &Path) -> Result<Vec<String>> {
+    let mut command = Command::new(binary);
+    command.env("NODETAP_FUZZ", "").args(["-runs=1", "-verbosity=0"]);
+    let done = command.arg(format!("-artifact_prefix={}/", folder.display())).output()?;
     let said = String::from_utf8_lossy(&done.stderr);
     let list = said.lines().find_map(|line| line.split_once("one of:")).context("the fuzz program names no targets")?;
     Ok(list.1.split_whitespace().map(ToOwned::to_owned).collect())

@@ -79,7 +79,7 @@ pub async fn dial_until(
 async fn attempt(destination: &Destination, steering: &dyn Steering) -> Result<Dialled, Error> {
     let to = destination.dial;
     let Some(source) = destination.source else {
-        let socket = socket(to).map_err(|source| Error::Ourselves { to, source })?;
+        let socket = socket(to, steering).map_err(|source| Error::Ourselves { to, source })?;
         let stream = connect(socket, to).await?;
         if let Ok(local) = stream.local_addr() {
             steering.connected(destination, local);
@@ -88,7 +88,7 @@ async fn attempt(destination: &Destination, steering: &dyn Steering) -> Result<D
     };
     let mut last = io::Error::from(io::ErrorKind::AddrInUse);
     for _ in 0..ATTEMPTS {
-        let (socket, local) = match bind(to, source) {
+        let (socket, local) = match bind(to, source, steering) {
             Ok(bound) => bound,
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 last = error;
@@ -130,10 +130,11 @@ impl Drop for Announcement<'_> {
     }
 }
 
-fn socket(to: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+fn socket(to: SocketAddr, steering: &dyn Steering) -> io::Result<TcpSocket> {
+    let socket = steering.socket(to)?;
     prepare(&socket);
-    Ok(socket)
+    // A stream that is not connected yet is what tokio wants a foreign socket to be given as.
+    Ok(TcpSocket::from_std_stream(socket.into()))
 }
 
 /// Makes a socket fit for a tunnel. Without any of it the connection works as well, but for odd programs.
@@ -147,8 +148,8 @@ pub fn prepare(socket: &impl std::os::fd::AsFd) {
     let _ = socket.set_out_of_band_inline(true);
 }
 
-fn bind(to: SocketAddr, source: IpAddr) -> io::Result<(TcpSocket, SocketAddr)> {
-    let socket = socket(to)?;
+fn bind(to: SocketAddr, source: IpAddr, steering: &dyn Steering) -> io::Result<(TcpSocket, SocketAddr)> {
+    let socket = socket(to, steering)?;
     socket.set_reuseaddr(true)?;
     let next = NEXT_PORT.fetch_add(1, Ordering::Relaxed) % (PORT_RANGE.end - PORT_RANGE.start);
     let port = u16::try_from(PORT_RANGE.start + next).unwrap_or(0);

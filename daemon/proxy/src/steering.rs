@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use nodetap_core::exchange::{Connection, Direction, UnixMicros, Via};
 use nodetap_core::ulid::Ulid;
+use socket2::{Domain, Socket, Type};
 
 use crate::forward::names::Names;
+use crate::sockets::{Here, Sockets};
 use crate::tls;
 
 /// A connection that one of our listeners accepted; nothing was read from it yet.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival {
-    /// Which listener: its place in the list that the engine was given.
+    /// Which listener: its place in the list that its group was given.
     pub listener: usize,
     /// The other end, as the kernel shows it to us.
     pub client: SocketAddr,
@@ -107,6 +109,14 @@ pub trait Steering: Send + Sync + 'static {
         Ok(Destination { connection, dial: to, source: None, tag: forward.tag, tls: forward.tls.clone() })
     }
 
+    /// A socket for the upstream connection `to` this address, as [`Sockets::make`] makes them.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    fn socket(&self, to: SocketAddr) -> io::Result<Socket> {
+        Here.make(Domain::for_address(to), Type::STREAM)
+    }
+
     /// Our upstream socket is bound, and will connect when this returns.
     ///
     /// # Errors
@@ -125,7 +135,7 @@ pub trait Steering: Send + Sync + 'static {
     fn ended(&self, _local: SocketAddr) {}
 }
 
-/// Proxies by hand: what each listener of the engine is for, in their order.
+/// Proxies by hand: what each listener of the group is for, in their order.
 #[derive(Debug, Clone)]
 pub struct Explicit {
     pub listeners: Vec<Listener>,

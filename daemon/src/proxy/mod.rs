@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use nodetap_proxy::engine::{Engine, Settings};
+use nodetap_proxy::engine::{Engine, Group, GroupLimits, Settings};
 use nodetap_proxy::forward::names::Names;
 use nodetap_proxy::sink::{NoSink, Sink};
 use nodetap_proxy::steering::{Explicit, Listener, Serves, circle};
@@ -48,19 +48,18 @@ pub fn proxy(options: &Proxy) -> Result<u8, Failure> {
         tls_out: opened.map_or(Policy::Untouched, Policy::Open),
         tls_in,
     };
-    let settings = Settings {
-        workers: workers(options.recording.workers),
-        limits: recording::limits(&options.recording),
-        steering: Arc::new(steering),
-        sink,
-    };
-    let engine = Engine::start(sockets, settings, random).map_err(Failure::internal("start the data plane"))?;
+    let settings =
+        Settings { workers: workers(options.recording.workers), limits: recording::limits(&options.recording) };
+    let group = Group { steering: Arc::new(steering), sink, limits: GroupLimits::default() };
+    let engine = Engine::start(settings, random).map_err(Failure::internal("start the data plane"))?;
+    let serving = engine.serve(sockets, group).map_err(Failure::internal("wait for connections"))?;
     let renewing =
         served.map(Served::keep_renewing).transpose().map_err(Failure::internal("watch the certificate's files"))?;
     signals.forever().next();
     drop(renewing);
     // A second signal means now.
-    let drained = engine.drain(GRACE, || signals.pending().next().is_some());
+    let drained = serving.drain(GRACE, || signals.pending().next().is_some());
+    drop(engine);
     if let Some(recording) = recording {
         recording.end(&recording::Aftermath { others: 0, cut: drained.cut, strays: drained.strays, counts: None });
     }

@@ -24,7 +24,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nodetap_core::ulid::{Ulid, UlidSource};
-use nodetap_proxy::engine::{Engine, Settings};
+use nodetap_proxy::engine::{Engine, Group, GroupLimits, Served, Settings};
 use nodetap_proxy::tls::Policy;
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -108,6 +108,7 @@ struct Capture {
     probes: Probes,
     maps: Arc<Maps>,
     engine: Engine,
+    served: Served,
     upkeep: Upkeep,
     observer: JoinHandle<()>,
     stop_observer: Arc<OwnedFd>,
@@ -146,14 +147,12 @@ impl Capture {
         let processes = Arc::new(Processes::default());
         let roles = listeners.roles();
         let steering = KernelSteering::new(Arc::clone(&maps), roles, target.clone(), Arc::clone(&processes), tls);
-        let settings = Settings {
-            workers: workers(options.recording.workers),
-            limits: recording::limits(&options.recording),
-            steering: Arc::new(steering),
-            sink: Arc::new(sink.clone()),
-        };
-        let engine =
-            Engine::start(listeners.into_all(), settings, random).map_err(Failure::internal("start the data plane"))?;
+        let settings =
+            Settings { workers: workers(options.recording.workers), limits: recording::limits(&options.recording) };
+        let group =
+            Group { steering: Arc::new(steering), sink: Arc::new(sink.clone()), limits: GroupLimits::default() };
+        let engine = Engine::start(settings, random).map_err(Failure::internal("start the data plane"))?;
+        let served = engine.serve(listeners.into_all(), group).map_err(Failure::internal("wait for connections"))?;
         let upkeep = Upkeep::start(&maps, engine.liveness(), ignored)
             .map_err(Failure::internal("read the routes of this network namespace"))?;
         let stop_observer = Arc::new(
@@ -162,7 +161,7 @@ impl Capture {
         let observer = observe(&maps, ring, cgroup, processes, sink, target, &stop_observer)
             .map_err(Failure::internal("start the observer"))?;
         probes.steer(&maps, !options.no_inbound, !options.no_outbound)?;
-        Ok(Self { probes, maps, engine, upkeep, observer, stop_observer, recording })
+        Ok(Self { probes, maps, engine, served, upkeep, observer, stop_observer, recording })
     }
 
     /// Stops steering, lets what is open end, and sums up.
@@ -171,7 +170,8 @@ impl Capture {
             tracing::error!(%error, "cannot switch steering off");
         }
         let others = cgroup.processes().len();
-        let drained = self.engine.drain(if others == 0 { GRACE } else { GRACE_WITH_OTHERS }, || hurry.is_asked());
+        let drained = self.served.drain(if others == 0 { GRACE } else { GRACE_WITH_OTHERS }, || hurry.is_asked());
+        drop(self.engine);
         drop(self.upkeep);
         let _ = rustix::io::write(&*self.stop_observer, &1u64.to_ne_bytes());
         let _ = self.observer.join();

@@ -43,7 +43,10 @@ fn without_the_capabilities_it_says_what_grants_them_with_exit_code_77() {
     let folder = Folder::new().unwrap();
     // Where the tests are built, a user who is nobody may not look.
     let copy = folder.join("nodetap");
-    std::fs::copy(nodetap::binary(), &copy).unwrap();
+    // By another process: what this one has open for writing is open in each child that another test starts meanwhile,
+    // and cannot be executed as long (ETXTBSY).
+    let copied = program("cp", &[]).arg(nodetap::binary()).arg(&copy).status().unwrap();
+    assert!(copied.success(), "{copied}");
     let mut command = program("setpriv", &["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
     command.arg(&copy).args(["run", "--out", "/tmp/nobody-records-here", "--", "true"]).current_dir("/");
     let finished = Process::start(&mut command).unwrap().finish().unwrap();

@@ -1,112 +1,105 @@
-//! The acceptor: one thread for all listeners. It asks where a connection goes and hands it to the next worker in
-//! turn. It never reads from a connection.
+//! The acceptor: one thread for the listeners of all groups. It asks where a connection goes and hands it to the next
+//! worker in turn. It never reads from a connection, and it waits for nobody: a group whose connections are not taken
+//! up fast enough waits in the kernel's queues, and the others do not.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nodetap_core::exchange::UnixMicros;
 use nodetap_core::ulid::UlidSource;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd};
 use tokio::sync::mpsc;
 
 use super::desk::Job;
+use super::doors::{Door, Woken};
+use super::group::Seat;
 use super::{PULSE, Shared};
 use crate::steering::{Arrival, Stray};
 
 /// Pause after an `accept()` that failed for want of descriptors or memory: the connections wait in the kernel.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 /// Connections taken from one listener before the others get their turn.
-const ACCEPTS_PER_TURN: u32 = 64;
-
-/// The acceptor's thread, and the descriptor that ends it when written to.
-#[derive(Debug)]
-pub(super) struct Handle {
-    thread: JoinHandle<()>,
-    stop: Arc<OwnedFd>,
-}
-
-impl Handle {
-    /// Ends it: its listeners are closed when this returns.
-    pub(super) fn stop(self) {
-        let _ = rustix::io::write(&*self.stop, &1u64.to_ne_bytes());
-        // A panic of the acceptor was printed by the panic hook; there is nothing to add here.
-        let _ = self.thread.join();
-    }
-}
+const ACCEPTS_PER_TURN: u32 = 16;
+/// Listeners that are heard of at once; those beyond come with the next look.
+const EVENTS: usize = 256;
+/// How soon a group that was backed up is looked at again.
+const BACKED_UP_POLL: Duration = Duration::from_millis(1);
 
 pub(super) fn spawn(
-    listeners: Vec<TcpListener>,
-    queues: Vec<mpsc::Sender<Job>>,
+    queues: Vec<mpsc::UnboundedSender<Job>>,
     shared: Arc<Shared>,
     ids: UlidSource,
-) -> io::Result<Handle> {
-    for listener in &listeners {
-        listener.set_nonblocking(true)?;
-    }
-    let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-    let exhausted = false;
-    let mut acceptor = Acceptor { listeners, queues, shared, next: 0, ids, exhausted, stop: Arc::clone(&stop) };
-    let thread = std::thread::Builder::new().name("nodetap-accept".into()).spawn(move || acceptor.run())?;
-    Ok(Handle { thread, stop })
+) -> io::Result<JoinHandle<()>> {
+    let mut acceptor = Acceptor { queues, shared, next: 0, ids, exhausted: false, muted: Vec::new() };
+    std::thread::Builder::new().name("nodetap-accept".into()).spawn(move || acceptor.run())
 }
 
 struct Acceptor {
-    listeners: Vec<TcpListener>,
-    queues: Vec<mpsc::Sender<Job>>,
+    queues: Vec<mpsc::UnboundedSender<Job>>,
     shared: Arc<Shared>,
     next: usize,
     ids: UlidSource,
     /// The last accept() failed for want of descriptors or memory.
     exhausted: bool,
-    stop: Arc<OwnedFd>,
+    /// Listeners that are not heard until the workers have caught up with their groups.
+    muted: Vec<Arc<Door>>,
 }
 
 impl Acceptor {
     fn run(&mut self) {
+        let mut events = Vec::with_capacity(EVENTS);
         loop {
             // While nothing can be accepted it gives no sign of life, and connections are no longer sent here.
             if !self.exhausted {
                 self.shared.pulse(self.queues.len());
             }
-            let ready = match self.wait() {
-                Ok(ready) => ready,
+            let limit = if self.muted.is_empty() { PULSE } else { BACKED_UP_POLL };
+            let ready = match self.shared.doors.wait(&mut events, limit) {
+                Ok(Woken::By(ready)) => ready,
+                Ok(Woken::Stop) => return,
                 Err(error) => return tracing::error!(%error, "cannot wait for connections"),
             };
+            self.unmute();
             // Nothing waits to be accepted any more, so nothing fails to be.
             self.exhausted &= !ready.is_empty();
-            for index in ready {
-                if index == self.listeners.len() {
-                    return;
+            for number in ready {
+                if let Some(door) = self.shared.doors.get(number) {
+                    self.accept_from(&door);
                 }
-                self.accept_from(index);
+                if self.exhausted {
+                    std::thread::sleep(EXHAUSTED_PAUSE);
+                    break;
+                }
             }
         }
     }
 
-    /// The listeners that have something; the one after the last stands for "stop".
-    fn wait(&self) -> io::Result<Vec<usize>> {
-        let mut fds: Vec<_> = self.listeners.iter().map(|listener| PollFd::new(listener, PollFlags::IN)).collect();
-        fds.push(PollFd::new(&*self.stop, PollFlags::IN));
-        let pulse = Timespec { tv_sec: 0, tv_nsec: i64::from(PULSE.subsec_nanos()) };
-        match rustix::event::poll(&mut fds, Some(&pulse)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        Ok(fds.iter().enumerate().filter(|(_, fd)| !fd.revents().is_empty()).map(|(index, _)| index).collect())
+    fn unmute(&mut self) {
+        let doors = &self.shared.doors;
+        self.muted.retain(|door| {
+            let still = door.group.is_backed_up();
+            if !still {
+                doors.listen(door, true);
+            }
+            still
+        });
     }
 
-    fn accept_from(&mut self, index: usize) {
+    fn accept_from(&mut self, door: &Arc<Door>) {
         for _ in 0..ACCEPTS_PER_TURN {
-            let Some(listener) = self.listeners.get(index) else { return };
+            if door.group.is_backed_up() {
+                self.shared.doors.listen(door, false);
+                self.muted.push(Arc::clone(door));
+                return;
+            }
+            let listener = door.lock();
+            let Some(listener) = &*listener else { return };
             match accept(listener) {
                 Ok((stream, client)) => {
                     self.exhausted = false;
-                    self.dispatch(index, stream, client);
+                    self.dispatch(door, stream, client);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     // The kernel looks for a descriptor first: there is one again.
@@ -118,7 +111,6 @@ impl Acceptor {
                         tracing::debug!(%error, "cannot accept: connections wait; raise the limit of open files");
                     }
                     self.exhausted = true;
-                    std::thread::sleep(EXHAUSTED_PAUSE);
                     return;
                 }
                 // The client went away between its SYN and our accept().
@@ -127,32 +119,39 @@ impl Acceptor {
         }
     }
 
-    fn dispatch(&mut self, listener: usize, stream: TcpStream, client: SocketAddr) {
+    fn dispatch(&mut self, door: &Door, stream: TcpStream, client: SocketAddr) {
+        let group = &door.group;
+        if !group.has_room() {
+            group.refuse();
+            return reset(&stream);
+        }
         let (at, accepted) = (unix_micros(), Instant::now());
         let id = self.ids.next(at);
         let route = stream
             .local_addr()
             .map_err(|_| Stray("gone"))
-            .and_then(|local| self.shared.settings.steering.route(&Arrival { listener, client, local, at, id }));
+            .and_then(|local| group.steering.route(&Arrival { listener: door.index, client, local, at, id }));
         let route = match route {
             Ok(route) => route,
             Err(Stray(reason)) => {
-                self.shared.strays.fetch_add(1, Ordering::Relaxed);
+                group.stray();
                 // Counted, and said at the end: a warning here would wait for whoever reads stderr.
                 tracing::debug!(%client, reason, "a connection without a known destination was reset");
-                let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
-                return;
+                return reset(&stream);
             }
         };
         self.next = self.next.wrapping_add(1);
         if let Some(queue) = self.queues.get(self.next % self.queues.len()) {
-            self.shared.open.fetch_add(1, Ordering::Relaxed);
-            // A full queue makes new connections wait in the kernel, as they would for a busy server.
-            if queue.blocking_send(Job { stream, route, accepted }).is_err() {
-                self.shared.open.fetch_sub(1, Ordering::Relaxed);
-            }
+            let seat = Seat::take(&self.shared, group);
+            // Bounded all the same: by what a group may have waiting.
+            let _ = queue.send(Job { stream, route, accepted, seat });
         }
     }
+}
+
+/// Dropped next, it is closed with RST.
+fn reset(stream: &TcpStream) {
+    let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
 /// One system call: accepted, non-blocking, close-on-exec.

@@ -5,12 +5,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nodetap_core::exchange::Outcome;
 use tokio::net::TcpStream;
 
-use super::desk::{Desk, Job};
+use super::desk::Desk;
 use super::tapped::{Clock, Tapped, Tick};
 use super::{forward, opened, terminated};
 use crate::dial::{self, Dialled};
@@ -25,7 +25,7 @@ const RESET_GRACE: Duration = Duration::from_secs(5);
 /// How often a connection that holds no exchange is written down while it is open.
 const STILL_OPEN: Duration = Duration::from_secs(3600);
 
-pub(super) async fn serve(desk: &Rc<Desk>, Job { stream, route, accepted }: Job) {
+pub(super) async fn serve(desk: &Rc<Desk>, stream: std::net::TcpStream, route: Route, accepted: Instant) {
     let client = match TcpStream::from_std(stream) {
         Ok(client) => client,
         Err(error) => return tracing::error!(%error, "cannot register a connection: it is closed"),
@@ -41,7 +41,7 @@ pub(super) async fn serve(desk: &Rc<Desk>, Job { stream, route, accepted }: Job)
 
 /// A connection whose destination is known from the beginning.
 async fn onward(desk: &Desk, clock: &Clock, client: TcpStream, destination: Destination) {
-    let steering = &desk.shared.settings.steering;
+    let steering = &desk.group.steering;
     let dialled = tokio::select! {
         biased;
         dialled = dial::dial(&destination, &**steering, &client) => dialled,
@@ -80,7 +80,7 @@ pub(super) async fn pass(
     let tick = Tick::default();
     let mut watch = Tapped::new(desk, clock, destination, &tick);
     if let Some(reason) = reason {
-        desk.shared.settings.sink.passed_through(reason.word());
+        desk.group.sink.passed_through(reason.word());
         watch.with_tap(|tap, _, _, _| tap.not_opened(reason));
     }
     relay(desk, clock, client, upstream.stream, &mut Pipe::Plain(Pump::new()), &mut watch, &tick).await;
@@ -161,7 +161,7 @@ pub(super) async fn relay(
 /// The upstream connection is closed.
 pub(super) fn give_back(desk: &Desk, announced: Option<SocketAddr>) {
     if let Some(local) = announced {
-        desk.shared.settings.steering.ended(local);
+        desk.group.steering.ended(local);
     }
 }
 
@@ -169,7 +169,7 @@ pub(super) fn give_back(desk: &Desk, announced: Option<SocketAddr>) {
 pub(super) fn unreached(desk: &Desk, clock: &Clock, client: TcpStream, destination: &Destination, error: &dial::Error) {
     // Told before the client is: its next attempt must find the kernel's own answer.
     if !matches!(error, dial::Error::ClientGone) {
-        desk.shared.settings.steering.failed(destination);
+        desk.group.steering.failed(destination);
     }
     dial::reset(client);
     let (outcome, detail) = (refusal(error), sentence(error));

@@ -1,6 +1,8 @@
-//! What the connections of one worker share, and how a connection comes to it. It refuses to know what they do.
+//! What the connections of one group share on one worker, and how a connection comes there. It refuses to know what
+//! they do.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,6 +10,7 @@ use nodetap_core::ulid::UlidSource;
 use tokio::sync::Notify;
 
 use super::Shared;
+use super::group::{Seat, State};
 use crate::steering::Route;
 use crate::tunnel::Scratch;
 
@@ -18,27 +21,39 @@ pub(super) struct Job {
     pub(super) route: Route,
     /// When it was accepted.
     pub(super) accepted: Instant,
+    pub(super) seat: Seat,
 }
 
-/// What the connections of one worker share.
+/// What the connections of one group share on one worker.
 #[derive(Debug)]
 pub(super) struct Desk {
     pub(super) shared: Arc<Shared>,
-    pub(super) scratch: Scratch,
-    pub(super) ids: RefCell<UlidSource>,
-    /// worker --reset what is open--> its connections
+    pub(super) group: Arc<State>,
+    /// All connections of the worker share it.
+    pub(super) scratch: Rc<Scratch>,
+    pub(super) ids: Rc<RefCell<UlidSource>>,
+    /// desk --reset what is open--> its connections
     cut: Notify,
     cutting: Cell<bool>,
 }
 
 impl Desk {
-    pub(super) fn new(shared: Arc<Shared>, ids: UlidSource) -> Self {
-        Self {
-            shared,
-            scratch: Scratch::default(),
-            ids: RefCell::new(ids),
-            cut: Notify::new(),
-            cutting: Cell::new(false),
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        group: Arc<State>,
+        scratch: Rc<Scratch>,
+        ids: Rc<RefCell<UlidSource>>,
+    ) -> Self {
+        Self { shared, group, scratch, ids, cut: Notify::new(), cutting: Cell::new(false) }
+    }
+
+    /// Returns when its connections have to be reset: the group or the whole engine ends.
+    pub(super) async fn watch_for_cut(&self) {
+        let (mut group, mut engine) = (self.group.cut.subscribe(), self.shared.cut.subscribe());
+        // A sender that is gone means the same.
+        tokio::select! {
+            _ = group.wait_for(|cut| *cut) => {}
+            _ = engine.wait_for(|cut| *cut) => {}
         }
     }
 

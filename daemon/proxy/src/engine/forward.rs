@@ -70,7 +70,7 @@ fn renew(desk: &Desk, forward: &mut Forward, now: u64) -> Ulid {
 /// Connects to where the client wants to go, tells it, and pumps.
 async fn onward(desk: &Desk, clock: &Clock, mut client: TcpStream, forward: &Forward, asked: Tunnel) {
     let Tunnel { dialect, to } = asked;
-    let steering = &desk.shared.settings.steering;
+    let steering = &desk.group.steering;
     let gone = async {
         tokio::select! {
             _ = client.ready(Interest::ERROR) => {}
@@ -96,7 +96,7 @@ async fn onward(desk: &Desk, clock: &Clock, mut client: TcpStream, forward: &For
 
 /// Serves requests in absolute form. Gives the socket back when a CONNECT waits on it.
 async fn absolute(desk: &Desk, clock: &Clock, client: TcpStream, forward: &Forward) -> Option<TcpStream> {
-    let steering = &desk.shared.settings.steering;
+    let steering = &desk.group.steering;
     let connection = Arc::new(forward.connection.clone());
     let tick = Tick::default();
     let tapped = Tapped::unconnected(desk, clock, &connection, &tick);

@@ -1,11 +1,16 @@
 //! Accepts connections and deals them out to worker threads, each with a runtime of its own: a connection lives on one
 //! thread from its first byte to its last, so nothing on its path is shared or locked. User traffic has these threads
 //! to itself; everything else of the daemon runs elsewhere.
+//!
+//! One engine serves many targets. The listeners of each are a [`Group`], which comes and goes while the engine runs,
+//! has its own steering and sink, and cannot starve another.
 
 mod accept;
 mod connection;
 mod desk;
+mod doors;
 mod forward;
+mod group;
 mod opened;
 mod tapped;
 mod terminated;
@@ -21,69 +26,64 @@ use std::time::{Duration, Instant};
 use nodetap_core::ulid::UlidSource;
 use tokio::sync::watch;
 
-use crate::dial;
-use crate::sink::Sink;
-use crate::steering::Steering;
+use self::doors::Doors;
 use crate::tap::Limits;
 
-/// Connections that wait for one worker before the acceptor waits too (the rest waits in the kernel's queue).
-const QUEUE: usize = 1024;
+pub use group::{Drained, Group, GroupLimits, Served, TOO_MANY_CONNECTIONS};
+
 /// How often each worker shows that it runs.
 const PULSE: Duration = Duration::from_millis(200);
-/// How often [`Engine::drain`] looks.
-const DRAIN_POLL: Duration = Duration::from_millis(2);
-/// Without a tunnel for so long, nothing waits in a listener's queue either.
-const DRAIN_QUIET: Duration = Duration::from_millis(20);
 
 /// What the engine is built from.
+#[derive(Debug, Clone, Copy)]
 pub struct Settings {
     /// Worker threads, at least one.
     pub workers: usize,
     pub limits: Limits,
-    pub steering: Arc<dyn Steering>,
-    pub sink: Arc<dyn Sink>,
 }
 
-impl std::fmt::Debug for Settings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Settings").field("workers", &self.workers).field("limits", &self.limits).finish_non_exhaustive()
-    }
-}
-
-/// The running data plane. Dropping it without [`Engine::drain`] cuts what is open.
+/// The running data plane. Dropping it cuts what is open in all groups.
 #[derive(Debug)]
 pub struct Engine {
     shared: Arc<Shared>,
-    acceptor: Option<accept::Handle>,
+    acceptor: Option<JoinHandle<()>>,
     workers: Vec<JoinHandle<()>>,
 }
 
 impl Engine {
-    /// Starts to serve `listeners` (bound and listening). `seed` gives 80 random bits a call, for identifiers.
+    /// Starts without a listener. `seed` gives 80 random bits a call, for identifiers.
     ///
     /// # Errors
     /// When a thread or a runtime cannot be made.
-    pub fn start(listeners: Vec<TcpListener>, settings: Settings, mut seed: impl FnMut() -> u128) -> io::Result<Self> {
-        // What a listener is fit for, the sockets that it accepts are (Linux copies these options to them).
-        listeners.iter().for_each(dial::prepare);
+    pub fn start(settings: Settings, mut seed: impl FnMut() -> u128) -> io::Result<Self> {
         let count = settings.workers.max(1);
         let shared = Arc::new(Shared {
-            settings,
+            limits: settings.limits,
             started: Instant::now(),
             pulses: (0..=count).map(|_| AtomicU64::new(0)).collect(),
             open: AtomicU64::new(0),
-            strays: AtomicU64::new(0),
+            groups: AtomicU64::new(0),
+            doors: Doors::new()?,
             cut: watch::Sender::new(false),
         });
+        // From here on, what was started is ended by dropping it.
+        let mut engine = Self { shared, acceptor: None, workers: Vec::with_capacity(count) };
         let mut queues = Vec::with_capacity(count);
-        let mut workers = Vec::with_capacity(count);
         for index in 0..count {
-            let (queue, thread) = worker::spawn(index, Arc::clone(&shared), UlidSource::new(seed()))?;
+            let (queue, thread) = worker::spawn(index, Arc::clone(&engine.shared), UlidSource::new(seed()))?;
             queues.push(queue);
-            workers.push(thread);
+            engine.workers.push(thread);
         }
-        let acceptor = accept::spawn(listeners, queues, Arc::clone(&shared), UlidSource::new(seed()))?;
-        Ok(Self { shared, acceptor: Some(acceptor), workers })
+        engine.acceptor = Some(accept::spawn(queues, Arc::clone(&engine.shared), UlidSource::new(seed()))?);
+        Ok(engine)
+    }
+
+    /// Serves these listeners (bound and listening) from now on, until what is given back is drained, cut or dropped.
+    ///
+    /// # Errors
+    /// When the kernel does not let a listener be waited for: none of them is served then.
+    pub fn serve(&self, listeners: Vec<TcpListener>, group: Group) -> io::Result<Served> {
+        Served::start(&self.shared, listeners, group)
     }
 
     /// To ask from elsewhere whether the data plane runs.
@@ -91,61 +91,25 @@ impl Engine {
         Liveness { shared: Arc::clone(&self.shared) }
     }
 
-    /// Tunnels that are open now.
+    /// Tunnels of all groups that are open now.
     pub fn open(&self) -> u64 {
         self.shared.open.load(Ordering::Relaxed)
-    }
-
-    /// Serves what is queued already, waits until all tunnels have ended or `grace` is over, then closes the listeners
-    /// and resets the rest. Whatever brings connections here must have been switched off.
-    /// `hurry` ends the wait.
-    pub fn drain(mut self, grace: Duration, mut hurry: impl FnMut() -> bool) -> Drained {
-        let start = Instant::now();
-        let mut quiet_since = start;
-        while start.elapsed() < grace && quiet_since.elapsed() < DRAIN_QUIET && !hurry() {
-            std::thread::sleep(DRAIN_POLL);
-            if self.open() > 0 {
-                quiet_since = Instant::now();
-            }
-        }
-        self.stop_accepting();
-        let cut = self.open();
-        self.finish();
-        Drained { cut, strays: self.shared.strays.load(Ordering::Relaxed) }
-    }
-
-    fn stop_accepting(&mut self) {
-        if let Some(acceptor) = self.acceptor.take() {
-            acceptor.stop();
-        }
-    }
-
-    fn finish(&mut self) {
-        self.stop_accepting();
-        self.shared.cut.send_replace(true);
-        for worker in self.workers.drain(..) {
-            let _ = worker.join();
-        }
     }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        // After a drain there is nothing left to do here.
-        self.finish();
+        self.shared.doors.close_all();
+        self.shared.cut.send_replace(true);
+        self.shared.doors.stop();
+        // A panic of a thread was printed by the panic hook; there is nothing to add here.
+        for thread in self.acceptor.take().into_iter().chain(self.workers.drain(..)) {
+            let _ = thread.join();
+        }
     }
 }
 
-/// What an engine came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Drained {
-    /// Tunnels that had not ended in time and were reset.
-    pub cut: u64,
-    /// Connections that arrived without a known destination and were reset.
-    pub strays: u64,
-}
-
-/// Says how well the workers of an engine are.
+/// Says how well the threads of an engine are.
 #[derive(Debug, Clone)]
 pub struct Liveness {
     shared: Arc<Shared>,
@@ -160,20 +124,26 @@ impl Liveness {
     }
 }
 
-/// What the threads of one engine share. Counters only: no lock is on the path of a byte.
+/// What the threads of one engine share. No lock is on the path of a byte.
 #[derive(Debug)]
 struct Shared {
-    settings: Settings,
+    limits: Limits,
     started: Instant,
     /// Milliseconds after `started` at which each worker, and last the acceptor, last ran.
     pulses: Vec<AtomicU64>,
     open: AtomicU64,
-    strays: AtomicU64,
-    /// engine --true: reset what is open--> connections
+    /// Groups that were served so far.
+    groups: AtomicU64,
+    doors: Doors,
+    /// engine --true: reset what is open--> desks
     cut: watch::Sender<bool>,
 }
 
 impl Shared {
+    fn next_group(&self) -> u64 {
+        self.groups.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// The thread with this number runs: a worker, or after the last of them the acceptor.
     fn pulse(&self, thread: usize) {
         if let Some(pulse) = self.pulses.get(thread) {

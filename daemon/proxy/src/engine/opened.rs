@@ -231,7 +231,7 @@ impl Case<'_> {
     async fn again(self, client: TcpStream, spent: Dialled, reason: Reason) {
         drop(spent.stream);
         give_back(self.desk, spent.announced);
-        let steering = &self.desk.shared.settings.steering;
+        let steering = &self.desk.group.steering;
         let dialled = tokio::select! {
             biased;
             dialled = dial::dial(self.destination, &**steering, &client) => dialled,

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use nodetap_core::exchange::{Connection, Event, Micros, UnixMicros};
 use nodetap_core::ulid::UlidSource;
 
-use super::Settings;
 use super::desk::Desk;
 use crate::steering::Destination;
 use crate::tap::{End, Side, Tap};
@@ -99,10 +98,9 @@ impl<'a> Tapped<'a> {
         tick: &'a Tick,
         connected: Option<Micros>,
     ) -> Self {
-        let Settings { sink, limits, .. } = &desk.shared.settings;
-        let tap = sink.wants_records().then(|| {
+        let tap = desk.group.sink.wants_records().then(|| {
             let open = usize::try_from(desk.shared.open.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
-            Box::new(Tap::new(Arc::clone(connection), connected, limits.share(open)))
+            Box::new(Tap::new(Arc::clone(connection), connected, desk.shared.limits.share(open)))
         });
         Self { desk, clock, connection, tick, tap, events: Vec::new(), first_word: None, first_end: None }
     }
@@ -111,7 +109,7 @@ impl<'a> Tapped<'a> {
         let Some(tap) = &mut self.tap else { return };
         let (now, events) = (self.clock.now(), &mut self.events);
         let ids = &mut *self.desk.ids.borrow_mut();
-        let sink = &self.desk.shared.settings.sink;
+        let sink = &self.desk.group.sink;
         if catch_unwind(AssertUnwindSafe(|| f(tap, now, ids, events))).is_err() {
             sink.lost("tap_panic", 1, 0);
             // What follows on this connection is still summed up.

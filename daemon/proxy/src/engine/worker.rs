@@ -1,61 +1,91 @@
-//! A worker: one thread, one runtime, one read buffer, and the connections that were dealt to it.
+//! A worker: one thread, one runtime, one read buffer, and the connections that were dealt to it, by group.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use nodetap_core::ulid::UlidSource;
 use tokio::sync::mpsc;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::{JoinSet, LocalSet, spawn_local};
 
 use super::connection::serve;
 use super::desk::{Desk, Job};
-use super::{PULSE, QUEUE, Shared};
+use super::group::State;
+use super::{PULSE, Shared};
+use crate::tunnel::Scratch;
 
 pub(super) fn spawn(
     index: usize,
     shared: Arc<Shared>,
     ids: UlidSource,
-) -> io::Result<(mpsc::Sender<Job>, JoinHandle<()>)> {
-    // acceptor --accepted connections--> worker
-    let (job_tx, job_rx) = mpsc::channel(QUEUE);
+) -> io::Result<(mpsc::UnboundedSender<Job>, JoinHandle<()>)> {
+    // acceptor --accepted connections, of each group as many as may wait--> worker
+    let (job_tx, job_rx) = mpsc::unbounded_channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = std::thread::Builder::new().name(format!("nodetap-data-{index}")).spawn(move || {
-        let desk = Rc::new(Desk::new(shared, ids));
+        let desks = Desks {
+            shared: Arc::clone(&shared),
+            scratch: Rc::default(),
+            ids: Rc::new(RefCell::new(ids)),
+            open: Rc::default(),
+        };
         let local = LocalSet::new();
-        local.spawn_local(pulse(index, Arc::clone(&desk.shared)));
-        local.block_on(&runtime, run(desk, job_rx));
+        local.spawn_local(pulse(index, shared));
+        local.block_on(&runtime, run(desks, job_rx));
     })?;
     Ok((job_tx, thread))
 }
 
 /// Ends when the acceptor is gone and no connection is left.
-async fn run(desk: Rc<Desk>, mut jobs: mpsc::Receiver<Job>) {
+async fn run(desks: Desks, mut jobs: mpsc::UnboundedReceiver<Job>) {
     let mut connections = JoinSet::new();
-    let mut cut = desk.shared.cut.subscribe();
     loop {
         tokio::select! {
-            // Cancel-safe per docs on `recv`, `join_next` and `wait_for`.
+            // Cancel-safe per docs on `recv` and `join_next`.
             job = jobs.recv() => match job {
-                Some(job) => {
-                    let desk = Rc::clone(&desk);
-                    connections.spawn_local(async move {
-                        serve(&desk, job).await;
-                        desk.shared.open.fetch_sub(1, Ordering::Relaxed);
-                    });
-                }
+                Some(job) => _ = connections.spawn_local(begin(desks.of(&job.seat.group), job)),
                 None => break,
             },
             Some(_) = connections.join_next() => {}
         }
     }
-    loop {
-        tokio::select! {
-            ended = connections.join_next() => if ended.is_none() { break },
-            _ = cut.wait_for(|cut| *cut), if !desk.is_cutting() => desk.cut_all(),
+    while connections.join_next().await.is_some() {}
+}
+
+async fn begin(desk: Rc<Desk>, Job { stream, route, accepted, mut seat }: Job) {
+    seat.begin();
+    serve(&desk, stream, route, accepted).await;
+    // Its last record has been written: only now it is no longer counted as open.
+    drop(seat);
+}
+
+/// The desks of a worker.
+struct Desks {
+    shared: Arc<Shared>,
+    scratch: Rc<Scratch>,
+    ids: Rc<RefCell<UlidSource>>,
+    open: Rc<RefCell<HashMap<u64, Rc<Desk>>>>,
+}
+
+impl Desks {
+    /// The desk of a group, which stands until the group ends.
+    fn of(&self, group: &Arc<State>) -> Rc<Desk> {
+        if let Some(desk) = self.open.borrow().get(&group.id) {
+            return Rc::clone(desk);
         }
+        let (scratch, ids) = (Rc::clone(&self.scratch), Rc::clone(&self.ids));
+        let desk = Rc::new(Desk::new(Arc::clone(&self.shared), Arc::clone(group), scratch, ids));
+        self.open.borrow_mut().insert(group.id, Rc::clone(&desk));
+        let (watched, open) = (Rc::clone(&desk), Rc::clone(&self.open));
+        spawn_local(async move {
+            watched.watch_for_cut().await;
+            watched.cut_all();
+            open.borrow_mut().remove(&watched.group.id);
+        });
+        desk
     }
 }
 

@@ -4,24 +4,28 @@
 //!
 //! Nothing is cached: a target without a caching resolver has none with us either.
 //!
-//! The sockets to the name servers are made by hickory's `RuntimeProvider`, in [`Wires`]. Today they are made in the
-//! network namespace of this process; a target in another one needs a provider that makes them there.
+//! The sockets to the name servers, and those that tell whether there is a route, are made by [`Sockets`]: where the
+//! target's own are.
 
 mod config;
+mod wires;
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hickory_resolver::Resolver;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
 
 use config::{Hosts, ResolvConf};
+use socket2::{Domain, Type};
+use wires::Wires;
+
+use crate::sockets::{Here, Sockets};
 
 /// The most that is read of `/etc/resolv.conf`, in bytes.
 const RESOLV_CONF: u64 = 64 * 1024;
@@ -29,9 +33,6 @@ const RESOLV_CONF: u64 = 64 * 1024;
 const HOSTS: u64 = 4 * 1024 * 1024;
 /// The port of name servers.
 const DNS: u16 = 53;
-
-/// What makes the sockets to the name servers.
-type Wires = TokioRuntimeProvider;
 
 /// Why a name has no address.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -48,6 +49,7 @@ pub enum Error {
 pub struct Names {
     root: PathBuf,
     port: u16,
+    sockets: Arc<dyn Sockets>,
     seen: Mutex<Seen>,
 }
 
@@ -71,7 +73,12 @@ impl std::fmt::Debug for Names {
 impl Names {
     /// As whoever has this root directory sees them: `/`, or `/proc/<pid>/root`.
     pub fn beneath(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), port: DNS, seen: Mutex::default() }
+        Self { root: root.into(), port: DNS, sockets: Arc::new(Here), seen: Mutex::default() }
+    }
+
+    /// The same, asking the name servers through sockets that are made here.
+    pub fn through(self, sockets: Arc<dyn Sockets>) -> Self {
+        Self { sockets, ..self }
     }
 
     /// The same, asking the name servers on another port than 53.
@@ -86,14 +93,14 @@ impl Names {
     pub async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, Error> {
         let hosts = self.hosts();
         if let Some(found) = hosts.get(name) {
-            return Ok(in_turn(found));
+            return Ok(self.in_turn(found));
         }
         if is_localhost(name) {
-            return Ok(in_turn(vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()]));
+            return Ok(self.in_turn(vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()]));
         }
         let resolver = self.resolver()?;
         let found = resolver.lookup_ip(name).await.map_err(Error::from)?;
-        match in_turn(found.iter().collect()) {
+        match self.in_turn(found.iter().collect()) {
             found if found.is_empty() => Err(Error::NoAddress),
             found => Ok(found),
         }
@@ -131,10 +138,39 @@ impl Names {
         }
         let text = opened.and_then(|(file, _)| read(file, RESOLV_CONF).ok()).unwrap_or_default();
         let (config, options) = ResolvConf::parse(&text).into_hickory(self.port);
-        let built = Resolver::builder_with_config(config, Wires::default()).with_options(options).build();
+        let built = Resolver::builder_with_config(config, Wires::of(&self.sockets)).with_options(options).build();
         let resolver = Arc::new(built.map_err(|error| Error::Failed(error.to_string()))?);
         seen.resolver = Some((stamp, Arc::clone(&resolver)));
         Ok(resolver)
+    }
+
+    /// Those that the target has a route to before the others (RFC 6724 §6, rule 1), the families in turn (RFC 8305 §4),
+    /// each address once.
+    fn in_turn(&self, mut found: Vec<IpAddr>) -> Vec<IpAddr> {
+        let mut once = std::collections::HashSet::new();
+        found.retain(|address| once.insert(*address));
+        let (v6, v4): (Vec<_>, Vec<_>) = found.into_iter().partition(IpAddr::is_ipv6);
+        // One family alone comes as it is, whether it can be reached or not.
+        let v4_first = match (v6.first(), v4.first()) {
+            (Some(v6), Some(v4)) => !self.has_route(*v6) && self.has_route(*v4),
+            _ => false,
+        };
+        let (mut ahead, mut behind) =
+            if v4_first { (v4.into_iter(), v6.into_iter()) } else { (v6.into_iter(), v4.into_iter()) };
+        let mut turn = Vec::new();
+        loop {
+            match (ahead.next(), behind.next()) {
+                (None, None) => return turn,
+                pair => turn.extend(pair.0.into_iter().chain(pair.1)),
+            }
+        }
+    }
+
+    /// A datagram socket that is connected sends nothing, and fails without a route.
+    fn has_route(&self, to: IpAddr) -> bool {
+        let to = SocketAddr::new(to, DNS);
+        let socket = self.sockets.make(Domain::for_address(to), Type::DGRAM);
+        socket.and_then(|socket| socket.connect(&to.into())).is_ok()
     }
 
     /// Opens a regular file beneath the root. The root itself may be a magic link (`/proc/<pid>/root`), nothing below.
@@ -168,34 +204,6 @@ fn read(file: File, most: u64) -> io::Result<Vec<u8>> {
 fn is_localhost(name: &str) -> bool {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
     name == "localhost" || name.ends_with(".localhost")
-}
-
-/// Those that this host has a route to before the others (RFC 6724 §6, rule 1), the families in turn (RFC 8305 §4),
-/// each address once.
-fn in_turn(mut found: Vec<IpAddr>) -> Vec<IpAddr> {
-    let mut once = std::collections::HashSet::new();
-    found.retain(|address| once.insert(*address));
-    let (v6, v4): (Vec<_>, Vec<_>) = found.into_iter().partition(IpAddr::is_ipv6);
-    // One family alone comes as it is, whether it can be reached or not.
-    let v4_first = match (v6.first(), v4.first()) {
-        (Some(v6), Some(v4)) => !has_route(*v6) && has_route(*v4),
-        _ => false,
-    };
-    let (mut ahead, mut behind) =
-        if v4_first { (v4.into_iter(), v6.into_iter()) } else { (v6.into_iter(), v4.into_iter()) };
-    let mut turn = Vec::new();
-    loop {
-        match (ahead.next(), behind.next()) {
-            (None, None) => return turn,
-            pair => turn.extend(pair.0.into_iter().chain(pair.1)),
-        }
-    }
-}
-
-/// A datagram socket that is connected sends nothing, and fails without a route.
-fn has_route(to: IpAddr) -> bool {
-    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    std::net::UdpSocket::bind((any, 0)).and_then(|socket| socket.connect((to, DNS))).is_ok()
 }
 
 impl From<NetError> for Error {

@@ -11,7 +11,7 @@ use h2::client::SendRequest;
 use h2::{Reason, RecvStream, SendStream};
 use http::{Request, Response, StatusCode};
 use nodetap_core::exchange::{ConnectionSummary, Event, Outcome, Via};
-use nodetap_proxy::engine::{Engine, Settings};
+use nodetap_proxy::engine::{Engine, Group, GroupLimits, Served, Settings};
 use nodetap_proxy::forward::names::Names;
 use nodetap_proxy::sink::Sink;
 use nodetap_proxy::steering::{Explicit, Listener, Serves};
@@ -36,7 +36,9 @@ impl Sink for Records {
 }
 
 struct Proxy {
-    engine: Engine,
+    served: Served,
+    /// Dropped last.
+    _engine: Engine,
     address: SocketAddr,
     records: Arc<Records>,
 }
@@ -56,9 +58,10 @@ impl Proxy {
         };
         let records = Arc::new(Records::default());
         let sink = Arc::clone(&records) as Arc<dyn Sink>;
-        let settings = Settings { workers: 1, limits: Limits::default(), steering: Arc::new(steering), sink };
-        let engine = Engine::start(vec![listener], settings, || 7).unwrap();
-        Self { engine, address, records }
+        let engine = Engine::start(Settings { workers: 1, limits: Limits::default() }, || 7).unwrap();
+        let group = Group { steering: Arc::new(steering), sink, limits: GroupLimits::default() };
+        let served = engine.serve(vec![listener], group).unwrap();
+        Self { served, _engine: engine, address, records }
     }
 
     async fn client(&self) -> SendRequest<Bytes> {
@@ -70,7 +73,7 @@ impl Proxy {
 
     /// What was recorded, once everything is over.
     fn records(self) -> Vec<ConnectionSummary> {
-        self.engine.drain(DEADLINE, || false);
+        self.served.drain(DEADLINE, || false);
         let events = std::mem::take(&mut *self.records.0.lock().unwrap());
         let summary = |event| match event {
             Event::Connection(summary) => *summary,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use nodetap_core::exchange::{Connection, ConnectionSummary, Direction, Event, Exchange, Via};
-use nodetap_proxy::engine::{Engine, Settings};
+use nodetap_proxy::engine::{Engine, Group, GroupLimits, Served, Settings};
 use nodetap_proxy::sink::Sink;
 use nodetap_proxy::steering::{Arrival, Destination, Steering, Stray};
 use nodetap_proxy::tap::Limits;
@@ -149,7 +149,9 @@ impl Steering for Everything {
 /// A running engine in front of one upstream.
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
-    engine: Engine,
+    served: Served,
+    /// Dropped last.
+    _engine: Engine,
     recorded: Arc<Recorded>,
     steering: Arc<Everything>,
 }
@@ -169,19 +171,20 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let recorded = Arc::new(Recorded::default());
         let steering = Arc::new(Everything { upstream, policy, dialled: AtomicU64::new(0) });
-        let settings = Settings {
-            workers: 2,
-            limits: Limits::default(),
+        let settings = Settings { workers: 2, limits: Limits::default() };
+        let group = Group {
             steering: Arc::clone(&steering) as Arc<dyn Steering>,
             sink: Arc::clone(&recorded) as Arc<dyn Sink>,
+            limits: GroupLimits::default(),
         };
         let mut seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
-        let engine = Engine::start(vec![listener], settings, move || {
+        let engine = Engine::start(settings, move || {
             seed += 1;
             seed
         })
         .unwrap();
-        Self { address, engine, recorded, steering }
+        let served = engine.serve(vec![listener], group).unwrap();
+        Self { address, served, _engine: engine, recorded, steering }
     }
 
     pub(crate) fn connect(&self) -> TcpStream {
@@ -200,7 +203,7 @@ impl Proxy {
     /// Waits until no connection is open.
     pub(crate) fn settle(&self) {
         let deadline = Instant::now() + PATIENCE;
-        while self.engine.open() > 0 {
+        while self.served.open() > 0 {
             assert!(Instant::now() < deadline, "a connection stays open");
             std::thread::yield_now();
         }
@@ -213,7 +216,7 @@ impl Proxy {
     /// When all connections have ended.
     pub(crate) fn finish(self) -> Left {
         self.settle();
-        let drained = self.engine.drain(PATIENCE, || false);
+        let drained = self.served.drain(PATIENCE, || false);
         assert_eq!((drained.cut, drained.strays), (0, 0));
         let (mut exchanges, mut connections) = (Vec::new(), Vec::new());
         for event in self.recorded.events.lock().unwrap().drain(..) {

@@ -139,7 +139,7 @@ async fn connect(
     from_client: RecvStream,
     mut respond: SendResponse<Bytes>,
 ) {
-    let steering = &desk.shared.settings.steering;
+    let steering = &desk.group.steering;
     let gone = async {
         tokio::select! {
             _ = poll_fn(|cx| respond.poll_reset(cx)) => {}

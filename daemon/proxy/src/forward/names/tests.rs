@@ -166,7 +166,7 @@ fn a_server_that_is_silent_is_waited_for_as_long_as_the_file_says() {
 fn families_take_turns_and_nothing_comes_twice() {
     let a = |text: &str| text.parse::<IpAddr>().unwrap();
     let found = vec![a("127.0.0.1"), a("127.0.0.2"), a("127.0.0.1"), a("::1"), a("127.0.0.3")];
-    let turn = in_turn(found);
+    let turn = Names::beneath("/").in_turn(found);
     assert_eq!(turn.len(), 4, "{turn:?}");
     assert_eq!(turn.iter().filter(|address| address.is_ipv6()).count(), 1);
     assert!(turn[..2].contains(&a("::1")), "{turn:?}");

@@ -1,0 +1,131 @@
+use std::io::{ErrorKind, Read as _};
+use std::net::TcpStream;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use nodetap_core::exchange::{Event, Outcome};
+use nodetap_proxy::engine::{GroupLimits, TOO_MANY_CONNECTIONS};
+
+use crate::harness::{Tunnels, connect, echo, engine, say, wait_until};
+
+#[test]
+fn groups_come_and_go_while_others_are_served() {
+    let (engine, server) = (engine(2), echo());
+    let stays = Tunnels::open(&engine, server, 1, GroupLimits::default());
+    let kept = stays.connect();
+    say(&kept, "before").unwrap();
+    for _ in 0..20 {
+        let comes = Tunnels::open(&engine, server, 3, GroupLimits::default());
+        for address in &comes.addresses {
+            say(&connect(*address), "hello").unwrap();
+        }
+        let Tunnels { served, addresses, told, .. } = comes;
+        let drained = served.drain(Duration::from_secs(5), || false);
+        assert_eq!((drained.cut, drained.strays, drained.refused), (0, 0, 0));
+        assert_eq!(told.events.lock().unwrap().len(), 3);
+        let gone = TcpStream::connect(addresses[0]).unwrap_err();
+        assert_eq!(gone.kind(), ErrorKind::ConnectionRefused);
+        say(&kept, "meanwhile").unwrap();
+    }
+    assert_eq!((stays.served.open(), engine.open()), (1, 1));
+    assert_eq!(stays.steering.made.load(Ordering::Relaxed), 1, "the upstream's socket is the steering's");
+}
+
+#[test]
+fn a_group_that_is_cut_is_reset_and_recorded_and_no_other_is_touched() {
+    let (engine, server) = (engine(2), echo());
+    let (one, other) = (
+        Tunnels::open(&engine, server, 1, GroupLimits::default()),
+        Tunnels::open(&engine, server, 1, GroupLimits::default()),
+    );
+    let cut: Vec<_> = (0..10).map(|_| one.connect()).collect();
+    let kept = other.connect();
+    cut.iter().chain([&kept]).for_each(|stream| say(stream, "hello").unwrap());
+    assert_eq!((one.served.open(), other.served.open(), engine.open()), (10, 1, 11));
+    let Tunnels { served, told, .. } = one;
+    assert_eq!(served.cut().cut, 10);
+    for mut stream in &cut {
+        assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    }
+    assert_eq!(told.events.lock().unwrap().len(), 10, "each is recorded when `cut` returns");
+    say(&kept, "still here").unwrap();
+    assert_eq!((other.served.open(), engine.open()), (1, 1));
+}
+
+#[test]
+fn a_group_that_is_dropped_is_closed_at_once() {
+    let (engine, server) = (engine(1), echo());
+    let group = Tunnels::open(&engine, server, 1, GroupLimits::default());
+    let mut stream = group.connect();
+    say(&stream, "hello").unwrap();
+    let address = group.addresses[0];
+    drop(group);
+    assert_eq!(TcpStream::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    wait_until("nothing is open", || engine.open() == 0);
+}
+
+#[test]
+fn listeners_can_be_closed_before_what_is_open_ends() {
+    let (engine, server) = (engine(1), echo());
+    let mut group = Tunnels::open(&engine, server, 2, GroupLimits::default());
+    let stream = group.connect();
+    say(&stream, "hello").unwrap();
+    group.served.close();
+    for address in &group.addresses {
+        assert_eq!(TcpStream::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    }
+    say(&stream, "goes on").unwrap();
+    drop(stream);
+    wait_until("it has ended", || group.served.open() == 0);
+    let events = group.told.events.lock().unwrap();
+    assert!(matches!(&events[..], [Event::Connection(one)] if one.outcome == Outcome::Passthrough), "{events:?}");
+}
+
+#[test]
+fn connections_beyond_the_limit_are_reset_and_counted() {
+    let (engine, server) = (engine(1), echo());
+    let group = Tunnels::open(&engine, server, 1, GroupLimits { connections: 3 });
+    let open: Vec<_> = (0..3).map(|_| group.connect()).collect();
+    open.iter().for_each(|stream| say(stream, "hello").unwrap());
+    for _ in 0..5 {
+        let mut refused = group.connect();
+        assert_eq!(refused.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    }
+    assert_eq!(group.served.refused(), 5);
+    assert_eq!(*group.told.lost.lock().unwrap(), [TOO_MANY_CONNECTIONS; 5]);
+    drop(open);
+    wait_until("there is room again", || group.served.open() == 0);
+    say(&group.connect(), "again").unwrap();
+}
+
+#[test]
+fn an_engine_that_is_dropped_ends_every_group() {
+    let (engine, server) = (engine(2), echo());
+    let groups: Vec<_> = (0..5).map(|_| Tunnels::open(&engine, server, 2, GroupLimits::default())).collect();
+    let streams: Vec<_> = groups.iter().map(Tunnels::connect).collect();
+    streams.iter().for_each(|stream| say(stream, "hello").unwrap());
+    drop(engine);
+    for mut stream in &streams {
+        assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    }
+    for group in groups {
+        assert_eq!(group.told.events.lock().unwrap().len(), 1);
+        assert_eq!(group.served.cut().cut, 0);
+    }
+}
+
+#[test]
+fn four_thousand_listeners_are_opened_and_closed_in_no_time() {
+    let (engine, server) = (engine(2), echo());
+    let since = Instant::now();
+    let groups: Vec<_> = (0..250).map(|_| Tunnels::open(&engine, server, 16, GroupLimits::default())).collect();
+    let opened = since.elapsed();
+    for group in &groups {
+        say(&connect(group.addresses[15]), "hello").unwrap();
+    }
+    let since = Instant::now();
+    drop(groups);
+    let closed = since.elapsed();
+    assert!(opened < Duration::from_secs(2) && closed < Duration::from_secs(2), "{opened:?} {closed:?}");
+}

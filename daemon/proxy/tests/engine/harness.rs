@@ -1,0 +1,130 @@
+//! An engine, groups that pass everything on to one upstream, and what they told their sinks.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use nodetap_core::exchange::{Connection, Direction, Event, Via};
+use nodetap_proxy::engine::{Engine, Group, GroupLimits, Served, Settings};
+use nodetap_proxy::sink::Sink;
+use nodetap_proxy::steering::{Arrival, Destination, Steering, Stray};
+use nodetap_proxy::tap::Limits;
+use nodetap_proxy::tls::Policy;
+use socket2::{Domain, Socket, Type};
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) fn engine(workers: usize) -> Engine {
+    let mut seed = 0;
+    let seeds = move || {
+        seed += 1;
+        seed
+    };
+    Engine::start(Settings { workers, limits: Limits::default() }, seeds).unwrap()
+}
+
+/// What a group told its sink.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) events: Mutex<Vec<Event>>,
+    pub(crate) lost: Mutex<Vec<&'static str>>,
+}
+
+impl Sink for Told {
+    fn record(&self, event: Event) {
+        self.events.lock().unwrap().push(event);
+    }
+
+    fn lost(&self, reason: &'static str, exchanges: u64, _: u64) {
+        self.lost.lock().unwrap().extend((0..exchanges).map(|_| reason));
+    }
+}
+
+/// Sends everything to one upstream, and counts the sockets that it made.
+pub(crate) struct Everything {
+    pub(crate) upstream: SocketAddr,
+    pub(crate) target: &'static str,
+    pub(crate) made: AtomicU64,
+}
+
+impl Steering for Everything {
+    fn destination(&self, arrival: &Arrival) -> Result<Destination, Stray> {
+        let connection = Connection {
+            id: arrival.id,
+            direction: Direction::Outbound,
+            via: Via::Transparent,
+            target: self.target.into(),
+            process: None,
+            client: arrival.client,
+            server: self.upstream,
+            accepted: arrival.at,
+        };
+        let (connection, tls) = (Arc::new(connection), Policy::Untouched);
+        Ok(Destination { connection, dial: self.upstream, source: None, tag: 0, tls })
+    }
+
+    fn socket(&self, to: SocketAddr) -> std::io::Result<Socket> {
+        self.made.fetch_add(1, Ordering::Relaxed);
+        Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), None)
+    }
+}
+
+/// A group in front of one upstream.
+pub(crate) struct Tunnels {
+    pub(crate) served: Served,
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) told: Arc<Told>,
+    pub(crate) steering: Arc<Everything>,
+}
+
+impl Tunnels {
+    pub(crate) fn open(engine: &Engine, upstream: SocketAddr, listeners: usize, limits: GroupLimits) -> Self {
+        let listeners: Vec<_> = (0..listeners).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let addresses = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
+        let told = Arc::new(Told::default());
+        let steering = Arc::new(Everything { upstream, target: "test", made: AtomicU64::new(0) });
+        let group = Group { steering: Arc::clone(&steering) as _, sink: Arc::clone(&told) as _, limits };
+        Self { served: engine.serve(listeners, group).unwrap(), addresses, told, steering }
+    }
+
+    pub(crate) fn connect(&self) -> TcpStream {
+        connect(self.addresses[0])
+    }
+}
+
+pub(crate) fn connect(to: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(to).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Sends back what it gets.
+pub(crate) fn echo() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        while let Ok((stream, _)) = listener.accept() {
+            std::thread::spawn(move || std::io::copy(&mut &stream, &mut &stream));
+        }
+    });
+    address
+}
+
+/// Something goes there and comes back.
+pub(crate) fn say(mut stream: &TcpStream, text: &str) -> std::io::Result<()> {
+    stream.write_all(text.as_bytes())?;
+    let mut back = vec![0; text.len()];
+    stream.read_exact(&mut back)?;
+    assert_eq!(back, text.as_bytes());
+    Ok(())
+}
+
+pub(crate) fn wait_until(what: &str, mut is: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !is() {
+        assert!(since.elapsed() < PATIENCE, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}

@@ -1,0 +1,5 @@
+//! Groups of listeners that come and go while one engine runs.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests panics like the tests themselves")]
+
+mod groups;
+mod harness;
