@@ -3,6 +3,7 @@
 //!
 //! Reading order: [`ulid`] names things, [`exchange`] is what the data plane produces, [`head`] and [`url`] read what
 //! is in it, [`redact`] takes secrets out, [`segment`] is how it lies on disk, [`record`] how it is shown as JSON.
+//! [`pod`] stands apart: what becomes of a pod that asks to be captured.
 
 pub mod curl;
 pub mod decode;
@@ -15,6 +16,7 @@ pub mod head;
 pub mod json;
 pub mod line;
 pub mod page;
+pub mod pod;
 pub mod protobuf;
 pub mod record;
 pub mod redact;
