@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use nodetap_core::size;
 
-/// The option by which the keeper tells a worker of its channel.
-pub(super) const CHANNEL: &str = "--keeper-channel";
+/// The option by which the keeper says that this is a worker of its own.
+pub(super) const WORKER: &str = "--worker-of-keeper";
 
 /// How logs are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -72,8 +72,8 @@ pub struct Agent {
     /// Say what would be done for each pod, and do nothing
     #[arg(long)]
     pub dry_run: bool,
-    #[arg(long = "keeper-channel", hide = true, value_name = "FD")]
-    pub(super) channel: Option<i32>,
+    #[arg(long = "worker-of-keeper", hide = true)]
+    pub(super) worker: bool,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
