@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
+use crate::commands::pause::{Pause, Resume};
 use crate::commands::{ca, export::Export, ls::Ls, show::Show, tail::Tail};
 use crate::run::{self, Failure, options};
 use crate::{child, doctor, proxy};
@@ -37,6 +38,10 @@ enum Command {
     Tail(Tail),
     /// Write a recording for other programs
     Export(Export),
+    /// Stop all capture in a cluster at once, until `nodetap resume`
+    Pause(Pause),
+    /// Go on with capture after `nodetap pause`
+    Resume(Resume),
     /// Make, show or export the certificate authority that TLS is opened with
     Ca(ca::Command),
     /// Check whether this machine can run nodetap
@@ -84,6 +89,8 @@ pub fn main() -> ExitCode {
         Command::Show(show) => show.run(),
         Command::Tail(tail) => tail.run(),
         Command::Export(export) => export.run(),
+        Command::Pause(pause) => pause.run(),
+        Command::Resume(resume) => resume.run(),
         Command::Ca(ca) => ca.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::RunInCgroup(first) => {

@@ -9,10 +9,13 @@ use nodetap_core::exchange::Event;
 use nodetap_core::filter::Filter;
 use nodetap_core::har;
 
-use super::chosen::{Chosen, Messages, messages};
-use super::ls::{for_each, json};
+use super::ls::{for_each, json, line};
 use super::output::{Failure, report};
+use super::remote::{Cluster, Remote};
 use super::select::{Selection, Source, warn_of_losses};
+use crate::query::Ask;
+use crate::query::ask::Messages;
+use crate::query::chosen::{Chosen, Grouped, messages};
 use crate::store::read::Index;
 use crate::store::{Owner, create_private};
 
@@ -27,6 +30,11 @@ enum Kind {
 /// Write a recording for other programs
 #[derive(Debug, Clone, Args)]
 pub struct Export {
+    /// Of the cluster: the records of this pod
+    #[arg(value_name = "POD", conflicts_with = "from")]
+    pod: Option<String>,
+    #[command(flatten)]
+    cluster: Cluster,
     #[command(flatten)]
     source: Source,
     #[command(flatten)]
@@ -45,6 +53,9 @@ impl Export {
 
     fn export(&self) -> Result<(), Failure> {
         let filter = self.selection.filter()?;
+        if let Some(remote) = self.cluster.reach(self.pod.is_some() || self.selection.means_cluster(&self.source))? {
+            return self.export_cluster(&remote);
+        }
         let mut index = self.source.index()?;
         warn_of_losses(&index);
         match self.to.as_ref().filter(|path| path.as_os_str() != "-") {
@@ -55,6 +66,36 @@ impl Export {
             }
         }
     }
+
+    fn export_cluster(&self, remote: &Remote) -> Result<(), Failure> {
+        let messages = if self.format == Kind::Har { Messages::Grouped } else { Messages::All };
+        let ask = Ask { pod: self.pod.clone(), messages, ..self.selection.ask() };
+        match self.to.as_ref().filter(|path| path.as_os_str() != "-") {
+            None => write_cluster(self.format, remote, ask, BufWriter::new(io::stdout().lock())),
+            Some(path) => {
+                let file = create_private(path, None).map_err(|error| cannot_write(path, error))?;
+                write_cluster(self.format, remote, ask, BufWriter::new(file))
+            }
+        }
+    }
+}
+
+fn write_cluster(kind: Kind, remote: &Remote, ask: Ask, mut out: impl Write) -> Result<(), Failure> {
+    if kind == Kind::Jsonl {
+        remote.records(ask, |event| event.map_or(Ok(()), |event| line(&event, &mut out)))?;
+        return Ok(out.flush()?);
+    }
+    let mut har = har::Writer::new(out, env!("CARGO_PKG_VERSION"))?;
+    let mut grouped = Grouped::default();
+    remote.records(ask, |event| match event.and_then(|event| grouped.add(event)) {
+        Some((exchange, messages)) => har.write(&exchange, messages.into_iter().map(Ok::<_, Failure>)),
+        None => Ok(()),
+    })?;
+    if let Some((exchange, messages)) = grouped.last() {
+        har.write(&exchange, messages.into_iter().map(Ok::<_, Failure>))?;
+    }
+    har.finish()?;
+    Ok(())
 }
 
 /// Writes all exchanges of a folder into a HAR file (what `nodetap run --har` does at its end); it belongs to `owner`.
@@ -72,7 +113,7 @@ fn write(kind: Kind, index: &mut Index, filter: &Filter, mut out: impl Write) ->
     let chosen = |messages| Chosen::new(filter, messages);
     match kind {
         Kind::Jsonl => {
-            json(index, chosen(Messages::WithExchange), false, &mut out)?;
+            json(index, chosen(Messages::All), false, &mut out)?;
             out.flush()?;
         }
         Kind::Har => {

@@ -10,14 +10,25 @@ use nodetap_core::row::Row;
 use nodetap_core::text::one_line;
 use nodetap_core::{size, time};
 
-use super::chosen::{Chosen, Messages};
 use super::output::{Failure, layout, report, warn};
+use super::remote::{Cluster, Remote};
 use super::select::{Format, Selection, Source, warn_of_losses};
+use crate::query::Ask;
+use crate::query::ask::Messages;
+use crate::query::chosen::Chosen;
 use crate::store::read::{Index, Kind};
+
+/// Characters of an id where records come from many nodes, page by page: more than a folder needs.
+pub(super) const CLUSTER_ID_WIDTH: usize = 8;
 
 /// List what was recorded
 #[derive(Debug, Clone, Args)]
 pub struct Ls {
+    /// Of the cluster: the records of this pod
+    #[arg(value_name = "POD", conflicts_with = "from")]
+    pod: Option<String>,
+    #[command(flatten)]
+    cluster: Cluster,
     #[command(flatten)]
     source: Source,
     #[command(flatten)]
@@ -40,6 +51,9 @@ impl Ls {
 
     fn list(&self, out: &mut dyn Write) -> Result<(), Failure> {
         let filter = self.selection.filter()?;
+        if let Some(remote) = self.cluster.reach(self.pod.is_some() || self.selection.means_cluster(&self.source))? {
+            return self.list_cluster(&remote, out);
+        }
         let mut index = self.source.index()?;
         if !self.losses {
             warn_of_losses(&index);
@@ -51,6 +65,24 @@ impl Ls {
             (_, true) => loss_table(&mut index, chosen, out)?,
             (format, false) => table(&mut index, chosen, format == Format::Wide, out)?,
         }
+        Ok(out.flush()?)
+    }
+
+    fn list_cluster(&self, remote: &Remote, out: &mut dyn Write) -> Result<(), Failure> {
+        let messages = if self.messages { Messages::Matching } else { Messages::None };
+        let ask = Ask { pod: self.pod.clone(), messages, losses: self.losses, ..self.selection.ask() };
+        let layout = layout(self.output == Format::Wide, CLUSTER_ID_WIDTH);
+        match (self.output, self.losses) {
+            (Format::Json, _) => {}
+            (_, true) => loss_heading(out)?,
+            (_, false) => writeln!(out, "{}", layout.heading())?,
+        }
+        remote.records(ask, |event| match (event, self.output) {
+            (Some(event), Format::Json) => line(&event, out),
+            (Some(Event::Loss(loss)), _) => loss_row(&loss, out),
+            (Some(event), _) => Ok(Row::of(&event).map_or(Ok(()), |row| writeln!(out, "{}", layout.row(&row)))?),
+            (None, _) => Ok(()),
+        })?;
         Ok(out.flush()?)
     }
 }
@@ -97,13 +129,23 @@ fn table(index: &mut Index, chosen: Chosen<'_>, wide: bool, out: &mut dyn Write)
 }
 
 fn loss_table(index: &mut Index, chosen: Chosen<'_>, out: &mut dyn Write) -> Result<(), Failure> {
-    let zone = layout(false, 0).zone;
-    writeln!(out, "{:<34} {:<34} {:<16} {:<12} {:>8} {:>10}", "TIME", "UNTIL", "TARGET", "REASON", "RECORDS", "SIZE")?;
-    for_each(index, chosen, true, |_, event| {
-        let Event::Loss(Loss { time, until, target, reason, exchanges, bytes }) = event else { return Ok(()) };
-        let (time, until) = (time::in_full(time, &zone), time::in_full(until, &zone));
-        let (target, size) = (one_line(&target).into_owned(), size::show(bytes));
-        writeln!(out, "{time:<34} {until:<34} {target:<16} {reason:<12} {exchanges:>8} {size:>10}")?;
-        Ok(())
+    loss_heading(out)?;
+    for_each(index, chosen, true, |_, event| match event {
+        Event::Loss(loss) => loss_row(&loss, out),
+        _ => Ok(()),
     })
+}
+
+fn loss_heading(out: &mut dyn Write) -> Result<(), Failure> {
+    writeln!(out, "{:<34} {:<34} {:<16} {:<12} {:>8} {:>10}", "TIME", "UNTIL", "TARGET", "REASON", "RECORDS", "SIZE")?;
+    Ok(())
+}
+
+fn loss_row(loss: &Loss, out: &mut dyn Write) -> Result<(), Failure> {
+    let zone = layout(false, 0).zone;
+    let Loss { time, until, target, reason, exchanges, bytes } = loss;
+    let (time, until) = (time::in_full(*time, &zone), time::in_full(*until, &zone));
+    let (target, size) = (one_line(target).into_owned(), size::show(*bytes));
+    writeln!(out, "{time:<34} {until:<34} {target:<16} {reason:<12} {exchanges:>8} {size:>10}")?;
+    Ok(())
 }

@@ -1,11 +1,13 @@
-//! The commands that read recordings, and the one that keeps our certificate authority. Each is a struct of arguments and a function that gives the exit code.
+//! The commands that read recordings, here or in a cluster, the ones that pause and resume capture in a cluster, and the
+//! one that keeps our certificate authority. Each is a struct of arguments and a function that gives the exit code.
 
 pub mod ca;
-mod chosen;
 pub mod export;
 pub mod ls;
 mod names;
 pub(crate) mod output;
+pub mod pause;
+pub(crate) mod remote;
 mod select;
 pub mod show;
 pub mod tail;

@@ -71,12 +71,6 @@ impl From<read::Error> for Failure {
     }
 }
 
-impl From<nodetap_core::filter::Error> for Failure {
-    fn from(error: nodetap_core::filter::Error) -> Self {
-        Self::bad_input(error)
-    }
-}
-
 /// Says what went wrong, on stderr, and gives the exit code.
 pub fn report(result: Result<(), Failure>) -> ExitCode {
     match result {

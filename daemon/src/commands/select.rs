@@ -1,14 +1,13 @@
 //! What all reading commands have in common: which folder, which records.
 
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueEnum};
-use nodetap_core::exchange;
-use nodetap_core::filter::{Filter, Glob, Grep, PathPattern, Status};
-use nodetap_core::time::parse_since;
+use nodetap_core::filter::Filter;
 
 use super::output::{Failure, warn};
+use crate::query::Ask;
+use crate::query::read::now;
 use crate::store::folder::{default_base, newest};
 use crate::store::read::Index;
 
@@ -61,7 +60,7 @@ pub(super) enum Direction {
     Out,
 }
 
-/// Which records are wanted; each option narrows. How messages are chosen stands in [`super::chosen`].
+/// Which records are wanted; each option narrows. How messages are chosen stands in [`crate::query::chosen`].
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct Selection {
     /// Host or host:port, `*` and `?` allowed; may be repeated
@@ -85,31 +84,36 @@ pub(super) struct Selection {
     /// As seen by the recorded program
     #[arg(long, value_name = "DIRECTION")]
     direction: Option<Direction>,
+    /// Labels of pods, as kubectl has them: app=web,tier!=db
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    selector: Option<String>,
 }
 
 impl Selection {
     pub(super) fn filter(&self) -> Result<Filter, Failure> {
-        let statuses: Result<Vec<Status>, _> = self.status.iter().map(|status| status.parse()).collect();
-        let hosts: Result<Vec<Glob>, _> = self.host.iter().map(|host| Glob::new(host)).collect();
-        let paths: Result<Vec<PathPattern>, _> = self.path.iter().map(|path| PathPattern::new(path)).collect();
-        let since = self.since.as_ref().map(|since| parse_since(since, now())).transpose();
-        Ok(Filter {
-            hosts: hosts?,
-            methods: self.method.clone(),
-            statuses: statuses?,
-            paths: paths?,
-            since: since.map_err(Failure::bad_input)?,
-            grep: self.grep.as_ref().map(|grep| Grep::new(grep)).transpose()?,
-            direction: self.direction.map(|direction| match direction {
-                Direction::In => exchange::Direction::Inbound,
-                Direction::Out => exchange::Direction::Outbound,
-            }),
-        })
+        self.ask().filter(now()).map_err(Failure::bad_input)
     }
-}
 
-/// Microseconds since 1970.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    /// The same as a question.
+    pub(super) fn ask(&self) -> Ask {
+        Ask {
+            selector: self.selector.clone(),
+            hosts: self.host.clone(),
+            methods: self.method.clone(),
+            statuses: self.status.clone(),
+            paths: self.path.clone(),
+            since: self.since.clone(),
+            grep: self.grep.clone(),
+            direction: self.direction.map(|direction| match direction {
+                Direction::In => "inbound".to_owned(),
+                Direction::Out => "outbound".to_owned(),
+            }),
+            ..Ask::default()
+        }
+    }
+
+    /// Labels are of pods; without a folder that has some, those of the cluster are meant.
+    pub(super) fn means_cluster(&self, source: &Source) -> bool {
+        self.selector.is_some() && source.from.is_none()
+    }
 }

@@ -6,16 +6,17 @@ use std::process::ExitCode;
 
 use clap::Args;
 use jiff::tz::TimeZone;
-use nodetap_core::exchange::{Event, StreamMessage};
+use nodetap_core::exchange::{Event, Exchange, StreamMessage};
 use nodetap_core::row::Row;
 use nodetap_core::ulid::Ulid;
 use nodetap_core::{curl, page};
 
-use super::chosen::messages;
 use super::ls::line;
 use super::names::Names;
 use super::output::{Failure, layout, report, style, warn};
+use super::remote::{Cluster, Remote};
 use super::select::{Format, Source};
+use crate::query::chosen::messages;
 use crate::store::read::{Entry, Index};
 
 /// Records that are named when an id fits more than one.
@@ -27,6 +28,8 @@ pub struct Show {
     /// The record's id, or as much of its beginning (or end) as tells it from others
     #[arg(value_name = "ID")]
     id: String,
+    #[command(flatten)]
+    cluster: Cluster,
     #[command(flatten)]
     source: Source,
     /// How to write it: table is a page to read, wide is its line in `ls -o wide`
@@ -46,24 +49,66 @@ impl Show {
     }
 
     fn show(&self, out: &mut dyn Write) -> Result<(), Failure> {
+        if let Some(remote) = self.cluster.reach(false)? {
+            return self.show_cluster(&remote, out);
+        }
         let mut index = self.source.index()?;
-        let event = match self.find(&index)? {
-            Found::Record(entry) => index.event(entry)?,
-            Found::Open(exchange) => return self.open(&mut index, exchange, out),
-        };
-        let Some(event) = event else {
-            return Err(Failure::new(format!("record {} has made room for others meanwhile", self.id)));
-        };
-        match (self.curl, self.output, &event) {
+        match self.find(&index)? {
+            Found::Open(exchange) => self.open(exchange, &mut all(&mut index, exchange), out),
+            Found::Record(entry) => {
+                let Some(event) = index.event(entry)? else {
+                    return Err(Failure::new(format!("record {} has made room for others meanwhile", self.id)));
+                };
+                let names = self.names(&event, |id| {
+                    let place = index.exchange(id);
+                    Ok(match place.map(|place| index.event(place)).transpose()?.flatten() {
+                        Some(Event::Exchange(exchange)) => Some(exchange),
+                        _ => None,
+                    })
+                })?;
+                match &event {
+                    Event::Exchange(exchange) => {
+                        self.record(&event, names.as_ref(), &mut all(&mut index, exchange.id), out)
+                    }
+                    _ => self.record(&event, names.as_ref(), &mut std::iter::empty(), out),
+                }
+            }
+        }
+    }
+
+    fn show_cluster(&self, remote: &Remote, out: &mut dyn Write) -> Result<(), Failure> {
+        let found = remote.find(&self.id)?;
+        let mut messages = found.messages.into_iter().map(Ok).peekable();
+        match found.event {
+            Some(event) => {
+                let names = self.names(&event, |id| remote.exchange(id))?;
+                self.record(&event, names.as_ref(), &mut messages, out)
+            }
+            None => {
+                let first = messages.peek().and_then(|message| message.as_ref().ok()).map(|message| message.exchange);
+                let Some(exchange) = first else {
+                    return Err(Failure::new(format!("no record's id begins or ends with {}", self.id)));
+                };
+                self.open(exchange, &mut messages, out)
+            }
+        }
+    }
+
+    fn record(
+        &self,
+        event: &Event,
+        names: Option<&Names>,
+        messages: &mut Parts<'_>,
+        out: &mut dyn Write,
+    ) -> Result<(), Failure> {
+        match (self.curl, self.output, event) {
             (true, _, Event::Exchange(exchange)) => {
                 writeln!(out, "{}", curl::command(exchange).map_err(Failure::new)?)?;
             }
             (true, ..) => return Err(Failure::new(format!("{} is no exchange: there is nothing to repeat", self.id))),
             (_, Format::Json, event) => {
                 line(event, out)?;
-                if let Event::Exchange(exchange) = event {
-                    messages_as_json(&mut index, exchange.id, out)?;
-                }
+                as_json(messages, out)?;
             }
             (_, Format::Wide, event) => {
                 let layout = layout(true, 0);
@@ -72,57 +117,43 @@ impl Show {
                     writeln!(out, "{}", layout.row(&row))?;
                 }
             }
-            (_, Format::Table, event) => self.page(&mut index, event, out)?,
+            (_, Format::Table, event) => page(event, names, messages, out)?,
         }
         Ok(out.flush()?)
     }
 
-    fn page(&self, index: &mut Index, event: &Event, out: &mut dyn Write) -> Result<(), Failure> {
-        let style = style(std::io::stdout().is_terminal());
-        let names = self.names(index, event)?;
-        let named = |message: &StreamMessage| names.as_ref().and_then(|names| names.show(message));
-        let own = match event {
-            Event::Message(message) => named(message),
-            _ => None,
+    /// `exchange_of` gives the exchange of a message.
+    fn names(
+        &self,
+        event: &Event,
+        mut exchange_of: impl FnMut(Ulid) -> Result<Option<Box<Exchange>>, Failure>,
+    ) -> Result<Option<Names>, Failure> {
+        let Some(path) = self.proto_set.as_ref().filter(|_| self.output == Format::Table && !self.curl) else {
+            return Ok(None);
         };
-        out.write_all(page::page(event, own.as_deref(), style, &TimeZone::system()).as_bytes())?;
-        if let Event::Exchange(exchange) = event {
-            for message in messages(index, exchange.id) {
-                let message = message?;
-                let text = page::message(&message, exchange.time, named(&message).as_deref(), style);
-                out.write_all(text.as_bytes())?;
-            }
-        }
-        Ok(())
-    }
-
-    fn names(&self, index: &mut Index, event: &Event) -> Result<Option<Names>, Failure> {
-        let Some(path) = &self.proto_set else { return Ok(None) };
-        let of_message = match event {
-            Event::Message(message) => index.exchange(message.exchange).map(|place| index.event(place)).transpose()?,
-            _ => None,
+        let exchange = match event {
+            Event::Exchange(exchange) => Some(exchange.clone()),
+            Event::Message(message) => exchange_of(message.exchange)?,
+            Event::Connection(_) | Event::Loss(_) => None,
         };
-        let exchange = match (event, of_message.flatten().as_ref()) {
-            (Event::Exchange(exchange), _) | (_, Some(Event::Exchange(exchange))) => exchange.clone(),
-            _ => {
-                warn("warning: which method was called is not recorded; fields are shown by number");
-                return Ok(None);
-            }
+        let Some(exchange) = exchange else {
+            warn("warning: which method was called is not recorded; fields are shown by number");
+            return Ok(None);
         };
         Ok(Names::read(path, &exchange))
     }
 
     /// Of an exchange that has not ended, its messages are all there is.
-    fn open(&self, index: &mut Index, exchange: Ulid, out: &mut dyn Write) -> Result<(), Failure> {
+    fn open(&self, exchange: Ulid, messages: &mut Parts<'_>, out: &mut dyn Write) -> Result<(), Failure> {
         if self.curl {
             return Err(Failure::new(format!("exchange {exchange} is not written yet: there is nothing to repeat")));
         }
         match self.output {
-            Format::Json => messages_as_json(index, exchange, out)?,
+            Format::Json => as_json(messages, out)?,
             Format::Wide => {
                 let layout = layout(true, 0);
                 writeln!(out, "{}", layout.heading())?;
-                for message in messages(index, exchange) {
+                for message in messages {
                     let event = Event::Message(Box::new(message?));
                     if let Some(row) = Row::of(&event) {
                         writeln!(out, "{}", layout.row(&row))?;
@@ -136,7 +167,7 @@ impl Show {
                 }
                 let style = style(std::io::stdout().is_terminal());
                 let mut start = None;
-                for message in messages(index, exchange) {
+                for message in messages {
                     let message = message?;
                     let start = *start.get_or_insert(message.time);
                     out.write_all(page::message(&message, start, None, style).as_bytes())?;
@@ -172,6 +203,34 @@ enum Found {
     Open(Ulid),
 }
 
-fn messages_as_json(index: &mut Index, exchange: Ulid, out: &mut dyn Write) -> Result<(), Failure> {
-    messages(index, exchange).try_for_each(|message| line(&Event::Message(Box::new(message?)), out))
+/// Messages of one exchange, in order.
+type Parts<'a> = dyn Iterator<Item = Result<StreamMessage, Failure>> + 'a;
+
+fn all(index: &mut Index, exchange: Ulid) -> impl Iterator<Item = Result<StreamMessage, Failure>> {
+    messages(index, exchange).map(|message| message.map_err(Failure::from))
+}
+
+fn page(event: &Event, names: Option<&Names>, messages: &mut Parts<'_>, out: &mut dyn Write) -> Result<(), Failure> {
+    let style = style(std::io::stdout().is_terminal());
+    let named = |message: &StreamMessage| names.and_then(|names| names.show(message));
+    let own = match event {
+        Event::Message(message) => named(message),
+        _ => None,
+    };
+    out.write_all(page::page(event, own.as_deref(), style, &TimeZone::system()).as_bytes())?;
+    if let Event::Exchange(exchange) = event {
+        for message in messages {
+            let message = message?;
+            let text = page::message(&message, exchange.time, named(&message).as_deref(), style);
+            out.write_all(text.as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+fn as_json(messages: &mut Parts<'_>, out: &mut dyn Write) -> Result<(), Failure> {
+    for message in messages {
+        line(&Event::Message(Box::new(message?)), out)?;
+    }
+    Ok(())
 }

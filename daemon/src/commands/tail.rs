@@ -9,10 +9,13 @@ use nodetap_core::exchange::Event;
 use nodetap_core::row::Row;
 use nodetap_core::table::Layout;
 
-use super::chosen::{Chosen, Messages};
-use super::ls::line;
-use super::output::{Failure, layout, report};
+use super::ls::{CLUSTER_ID_WIDTH, line};
+use super::output::{Failure, layout, report, warn};
+use super::remote::{Cluster, Ended, Remote};
 use super::select::{Format, Selection, Source};
+use crate::query::Ask;
+use crate::query::ask::Messages;
+use crate::query::chosen::Chosen;
 use crate::store::follow::Follower;
 use crate::store::read::Kind;
 
@@ -21,9 +24,19 @@ const POLL: Duration = Duration::from_millis(100);
 /// Characters of an id: what comes is not known yet, so more of them than `ls` needs.
 const ID_WIDTH: usize = 8;
 
+/// Before a cluster is asked again whose answer broke off.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How often, when it cannot be reached at all.
+const TRIES: u32 = 60;
+
 /// Show the last records, and new ones as they come
 #[derive(Debug, Clone, Args)]
 pub struct Tail {
+    /// Of the cluster: the records of this pod
+    #[arg(value_name = "POD", conflicts_with = "from")]
+    pod: Option<String>,
+    #[command(flatten)]
+    cluster: Cluster,
     #[command(flatten)]
     source: Source,
     #[command(flatten)]
@@ -32,7 +45,7 @@ pub struct Tail {
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     output: Format,
     /// How many of the last records to begin with
-    #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 10)]
+    #[arg(long = "lines", value_name = "N", default_value_t = 10)]
     lines: usize,
     /// End after them instead of waiting for more
     #[arg(long)]
@@ -47,6 +60,9 @@ impl Tail {
 
     fn follow(&self, out: &mut dyn Write) -> Result<(), Failure> {
         let filter = self.selection.filter()?;
+        if let Some(remote) = self.cluster.reach(self.pod.is_some() || self.selection.means_cluster(&self.source))? {
+            return self.follow_cluster(&remote, out);
+        }
         let folder = self.source.folder()?;
         let mut index = self.source.index()?;
         let mut follower = Follower::after(&index, &folder);
@@ -85,6 +101,44 @@ impl Tail {
                 self.print(event, &layout, out)?;
             }
             out.flush()?;
+        }
+    }
+
+    fn follow_cluster(&self, remote: &Remote, out: &mut dyn Write) -> Result<(), Failure> {
+        let layout = layout(self.output == Format::Wide, CLUSTER_ID_WIDTH);
+        if self.output != Format::Json {
+            writeln!(out, "{}", layout.heading())?;
+        }
+        let watch = !self.no_follow;
+        let (pod, messages) = (self.pod.clone(), Messages::Matching);
+        let mut ask = Ask { pod, messages, tail: Some(self.lines), watch, ..self.selection.ask() };
+        let (mut live, mut tries) = (false, 0);
+        loop {
+            let answered = remote.records(ask.clone(), |event| {
+                match &event {
+                    Some(event) => self.print(event, &layout, out)?,
+                    None => (live, tries) = (true, 0),
+                }
+                // What is new is shown as it comes; before that there may be much.
+                if live { Ok(out.flush()?) } else { Ok(()) }
+            });
+            out.flush()?;
+            match answered {
+                Ok(Ended::Whole) if !watch => return Ok(()),
+                Ok(Ended::ByTime) => {}
+                // It was there before: an API server that is replaced comes back.
+                Err(Failure::Said(..)) if live && tries < TRIES => {
+                    tries += 1;
+                    std::thread::sleep(AGAIN);
+                }
+                Err(failure) => return Err(failure),
+                Ok(Ended::Whole | Ended::Broken) => {
+                    warn("warning: the connection to the cluster broke: records of the meantime are in `nodetap ls`");
+                    std::thread::sleep(AGAIN);
+                }
+            }
+            // What was shown is not shown again.
+            ask.tail = Some(0);
         }
     }
 

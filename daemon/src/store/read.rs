@@ -6,8 +6,9 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nodetap_core::exchange::Event;
+use nodetap_core::exchange::{Event, UnixMicros};
 use nodetap_core::segment::{self, Damage, DamageKind, FRAME, Item, Key, Scanner, What};
 use nodetap_core::ulid::Ulid;
 
@@ -15,6 +16,8 @@ use super::{LEDGER, OPEN, SEALED};
 
 /// Segments that are kept open between two reads; more are opened anew.
 const OPEN_FILES: usize = 128;
+/// A file may be younger than its last record by this much: clocks are set.
+const LATE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -53,6 +56,10 @@ pub struct Entry {
 impl Entry {
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    pub fn time(&self) -> UnixMicros {
+        self.time
     }
 
     /// `None`: a loss.
@@ -158,6 +165,16 @@ pub(super) fn open(path: &Path) -> Result<Option<File>, Error> {
     Ok(None)
 }
 
+/// A sealed segment that was written to its end before `since`, and so are its records; nothing is read of it.
+fn passed_over(path: &Path, since: UnixMicros) -> Option<Segment> {
+    let metadata = std::fs::metadata(path).ok().filter(|_| path.extension().is_some_and(|last| last == SEALED))?;
+    let written = metadata.modified().ok()?;
+    let since = UNIX_EPOCH.checked_add(Duration::from_micros(since))?;
+    let old = written.checked_add(LATE).is_some_and(|written: SystemTime| written < since);
+    // Nobody resumes in a sealed segment: where it ends is all that has to be known.
+    old.then(|| Segment { path: path.to_owned(), salt: 0, position: metadata.len() })
+}
+
 /// Whether somebody is writing it: writers hold a lock.
 fn is_live(file: &File, path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == OPEN) && file.try_lock_shared().is_err()
@@ -170,6 +187,11 @@ pub(super) fn is_ledger(path: &Path) -> bool {
 impl Index {
     /// Looks at every record of a folder (or of one segment).
     pub fn read(folder: &Path) -> Result<Self, Error> {
+        Self::read_since(folder, None)
+    }
+
+    /// The same, but for whole segments of which every record is older.
+    pub fn read_since(folder: &Path, since: Option<UnixMicros>) -> Result<Self, Error> {
         let mut index = Self {
             entries: Vec::new(),
             warnings: Vec::new(),
@@ -179,7 +201,10 @@ impl Index {
             files: Vec::new(),
         };
         for path in segments(folder)? {
-            index.add(path)?;
+            match since.map(|since| passed_over(&path, since)) {
+                Some(Some(segment)) => index.segments.push(segment),
+                _ => index.add(path)?,
+            }
         }
         index.entries.sort_unstable();
         index.parts.sort_unstable();

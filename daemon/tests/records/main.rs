@@ -162,7 +162,7 @@ fn filters_narrow_what_every_command_shows() {
     ] {
         let list = [&["ls", "-o", "json"], arguments].concat();
         assert_eq!(good(home.path(), &list).lines().count(), expected, "{arguments:?}");
-        let tail = [&["tail", "-o", "json", "--no-follow", "-n", "1000"], arguments].concat();
+        let tail = [&["tail", "-o", "json", "--no-follow", "--lines", "1000"], arguments].concat();
         assert_eq!(good(home.path(), &tail).lines().count(), expected, "{arguments:?}");
         let export = [&["export"], arguments].concat();
         assert_eq!(good(home.path(), &export).lines().count(), expected, "{arguments:?}");
@@ -210,7 +210,7 @@ fn export_writes_har_and_json_lines() {
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
     let (home, _folder) = recording();
-    for arguments in [&["ls"][..], &["ls", "-o", "json"], &["export", "--format", "har"], &["tail", "-n", "50"]] {
+    for arguments in [&["ls"][..], &["ls", "-o", "json"], &["export", "--format", "har"], &["tail", "--lines", "50"]] {
         let mut child = nodetap(home.path(), arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         let mut said = String::new();
@@ -222,10 +222,11 @@ fn a_reader_that_goes_away_is_no_error() {
 #[test]
 fn tail_shows_the_last_and_then_what_comes() {
     let (home, folder) = recording();
-    let last = good(home.path(), &["tail", "-o", "json", "-n", "3", "--no-follow"]);
+    let last = good(home.path(), &["tail", "-o", "json", "--lines", "3", "--no-follow"]);
     assert_eq!(ids(&last), ids(&good(home.path(), &["ls", "-o", "json"]))[RECORDS - 3..]);
 
-    let mut child = nodetap(home.path(), &["tail", "-n", "1", "-o", "json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        nodetap(home.path(), &["tail", "--lines", "1", "-o", "json"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     lines.next().unwrap().unwrap();
     let (recorder, recording) = Recorder::start(Settings::new(folder, "app".into()), vec![]).unwrap();

@@ -196,7 +196,7 @@ fn a_message_goes_by_its_exchange_where_that_is_known() {
         (&["--grep", "hello", "--direction", "out"], [0, 0, 0], [0, 0, 0]),
     ] {
         assert_eq!(recorded.kinds(&[&list, arguments].concat()), listed, "{arguments:?}");
-        let tail = ["tail", "--no-follow", "-o", "json", "-n", "100"];
+        let tail = ["tail", "--no-follow", "-o", "json", "--lines", "100"];
         assert_eq!(recorded.kinds(&[&tail, arguments].concat()), listed, "{arguments:?}");
         assert_eq!(recorded.kinds(&[&["export"], arguments].concat()), exported, "{arguments:?}");
     }

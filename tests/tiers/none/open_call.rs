@@ -29,7 +29,7 @@ struct Tail {
 
 impl Tail {
     fn of(proxy: &Proxy) -> Self {
-        let mut command = nodetap::command(&["tail", "-o", "json", "-n", "0", "--from"]);
+        let mut command = nodetap::command(&["tail", "-o", "json", "--lines", "0", "--from"]);
         let mut child = command.arg(proxy.out()).stdout(Stdio::piped()).spawn().unwrap();
         let (sender, lines) = channel();
         let out = BufReader::new(child.stdout.take().unwrap());

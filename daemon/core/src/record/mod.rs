@@ -42,6 +42,7 @@ pub enum Record {
     Connection(Box<ConnectionRecord>),
     Message(Box<MessageRecord>),
     Loss(LossRecord),
+    Notice(NoticeRecord),
 }
 
 /// One HTTP request with its response; written when it ends.
@@ -144,6 +145,28 @@ pub struct LossRecord {
     pub bytes: u64,
 }
 
+/// What a reader of many nodes has to know about the lines around it: that some are missing, or that more follow on
+/// another page. Nothing of it was recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct NoticeRecord {
+    #[cfg_attr(test, schemars(range(min = 1, max = 1)))]
+    pub v: u32,
+    pub kind: NoticeKind,
+    /// When it was said.
+    pub time: Time,
+    /// A fixed word: `node_failed`, `node_damaged`, `node_limit`, `page_end`, `watch_end`, ….
+    pub reason: String,
+    /// The node it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// One sentence.
+    pub detail: String,
+    /// Where the next page begins: the same question with `continue` set to this.
+    #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
 /// Whose connection it was, and between whom.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -224,6 +247,13 @@ pub enum MessageType {
 pub enum LossKind {
     #[serde(rename = "loss")]
     Loss,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum NoticeKind {
+    #[serde(rename = "notice")]
+    Notice,
 }
 
 /// As seen by the target.

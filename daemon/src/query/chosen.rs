@@ -5,29 +5,19 @@
 
 use std::collections::HashMap;
 
-use nodetap_core::exchange::{Event, StreamMessage};
+use nodetap_core::exchange::{Event, Exchange, StreamMessage};
 use nodetap_core::filter::Filter;
 use nodetap_core::ulid::Ulid;
 
-use super::output::Failure;
+use super::ask::Messages;
 use crate::store::read::{Entry, Error, Index, Kind};
 
 /// Exchanges whose verdict is remembered; when there are more, all are forgotten.
 const KNOWN: usize = 1 << 16;
 
-/// What becomes of messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Messages {
-    None,
-    /// Those that match.
-    Matching,
-    /// All of each exchange that matches.
-    WithExchange,
-}
-
 /// Decides record by record.
 #[derive(Debug)]
-pub(super) struct Chosen<'a> {
+pub struct Chosen<'a> {
     filter: &'a Filter,
     messages: Messages,
     /// Verdicts on exchanges that have messages.
@@ -35,13 +25,14 @@ pub(super) struct Chosen<'a> {
 }
 
 impl<'a> Chosen<'a> {
-    pub(super) fn new(filter: &'a Filter, messages: Messages) -> Self {
+    pub fn new(filter: &'a Filter, messages: Messages) -> Self {
         Self { filter, messages, known: HashMap::new() }
     }
 
     /// The record, if it is wanted.
-    pub(super) fn read(&mut self, index: &mut Index, entry: Entry) -> Result<Option<Event>, Failure> {
-        if entry.kind() == Kind::Message && self.messages == Messages::None {
+    pub fn read(&mut self, index: &mut Index, entry: Entry) -> Result<Option<Event>, Error> {
+        // Where they go with their exchange, whoever writes that one asks for them.
+        if entry.kind() == Kind::Message && matches!(self.messages, Messages::None | Messages::Grouped) {
             return Ok(None);
         }
         let Some(event) = index.event(entry)? else { return Ok(None) };
@@ -52,14 +43,18 @@ impl<'a> Chosen<'a> {
         Ok(wanted.then_some(event))
     }
 
-    fn message(&mut self, index: &mut Index, message: &StreamMessage, event: &Event) -> Result<bool, Failure> {
+    fn with_exchange(&self) -> bool {
+        matches!(self.messages, Messages::All | Messages::Grouped)
+    }
+
+    fn message(&mut self, index: &mut Index, message: &StreamMessage, event: &Event) -> Result<bool, Error> {
         let by_itself = self.filter.matches(event);
         let exchange = match (self.known.get(&message.exchange), index.exchange(message.exchange)) {
             (Some(known), _) => *known,
             (None, None) => return Ok(by_itself),
             (None, Some(place)) => {
                 let wanted = match index.event(place)? {
-                    Some(exchange) if self.messages == Messages::WithExchange => self.other(index, &exchange)?,
+                    Some(exchange) if self.with_exchange() => self.other(index, &exchange)?,
                     Some(exchange) => self.filter.facts(&exchange),
                     None => return Ok(by_itself),
                 };
@@ -70,10 +65,10 @@ impl<'a> Chosen<'a> {
                 wanted
             }
         };
-        Ok(exchange && (self.messages == Messages::WithExchange || self.filter.text(event)))
+        Ok(exchange && (self.with_exchange() || self.filter.text(event)))
     }
 
-    fn other(&self, index: &mut Index, event: &Event) -> Result<bool, Failure> {
+    fn other(&self, index: &mut Index, event: &Event) -> Result<bool, Error> {
         if self.filter.matches(event) {
             return Ok(true);
         }
@@ -90,8 +85,38 @@ impl<'a> Chosen<'a> {
     }
 }
 
+/// Puts exchanges together with the messages that follow each.
+#[derive(Debug, Default)]
+pub struct Grouped {
+    exchange: Option<Box<Exchange>>,
+    messages: Vec<StreamMessage>,
+}
+
+impl Grouped {
+    /// What is whole now that this one follows.
+    pub fn add(&mut self, event: Event) -> Option<(Box<Exchange>, Vec<StreamMessage>)> {
+        match event {
+            Event::Message(message) => self.messages.push(*message),
+            event => {
+                let whole = self.last();
+                if let Event::Exchange(exchange) = event {
+                    self.exchange = Some(exchange);
+                }
+                return whole;
+            }
+        }
+        None
+    }
+
+    /// Nothing follows any more.
+    pub fn last(&mut self) -> Option<(Box<Exchange>, Vec<StreamMessage>)> {
+        let messages = std::mem::take(&mut self.messages);
+        self.exchange.take().map(|exchange| (exchange, messages))
+    }
+}
+
 /// The messages of an exchange, in order, one read at a time.
-pub(super) fn messages(index: &mut Index, exchange: Ulid) -> impl Iterator<Item = Result<StreamMessage, Error>> {
+pub fn messages(index: &mut Index, exchange: Ulid) -> impl Iterator<Item = Result<StreamMessage, Error>> {
     let places = index.messages_of(exchange);
     places.into_iter().filter_map(|place| match index.event(place) {
         Ok(Some(Event::Message(message))) => Some(Ok(*message)),
