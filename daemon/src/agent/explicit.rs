@@ -30,7 +30,8 @@ pub(super) struct PodSteering {
     explicit: RwLock<Arc<Explicit>>,
     sockets: Arc<dyn Sockets>,
     stats: Arc<Stats>,
-    container: Option<Arc<str>>,
+    /// The application's, where that is known.
+    container: RwLock<Option<Arc<str>>>,
     /// Addresses from which we test ourselves.
     tests: Mutex<HashSet<SocketAddr>>,
 }
@@ -45,7 +46,6 @@ pub(super) struct Tls {
 impl PodSteering {
     pub(super) fn new(
         target: Arc<Target>,
-        container: Option<Arc<str>>,
         root: &std::path::Path,
         sockets: Arc<dyn Sockets>,
         tls: Tls,
@@ -60,17 +60,19 @@ impl PodSteering {
             tls_out: tls.out,
             tls_in: tls.inbound,
         };
-        Self { explicit: RwLock::new(Arc::new(explicit)), sockets, stats, container, tests: Mutex::default() }
+        let (explicit, container) = (RwLock::new(Arc::new(explicit)), RwLock::default());
+        Self { explicit, sockets, stats, container, tests: Mutex::default() }
     }
 
-    /// What the listeners are for from now on, in their order.
-    pub(super) fn set_listeners(&self, listeners: Vec<Listener>) {
+    /// What the listeners are for from now on, in their order, and whose port is behind them.
+    pub(super) fn set_listeners(&self, listeners: Vec<Listener>, container: Option<Arc<str>>) {
         self.change(|explicit| Explicit { listeners, ..explicit });
+        *self.container.write().unwrap_or_else(PoisonError::into_inner) = container;
     }
 
-    /// How TLS is treated from now on.
-    pub(super) fn set_tls(&self, tls: Tls) {
-        self.change(|explicit| Explicit { tls_out: tls.out, tls_in: tls.inbound, ..explicit });
+    /// Who the pod is called and how TLS is treated, from now on.
+    pub(super) fn set(&self, target: Arc<Target>, tls: Tls) {
+        self.change(|explicit| Explicit { target, tls_out: tls.out, tls_in: tls.inbound, ..explicit });
     }
 
     /// Names are resolved as whoever has this root directory does.
@@ -93,7 +95,8 @@ impl PodSteering {
     }
 
     fn named(&self, connection: Connection) -> Connection {
-        Connection { container: self.container.clone(), ..connection }
+        let container = self.container.read().unwrap_or_else(PoisonError::into_inner).clone();
+        Connection { container, ..connection }
     }
 
     /// Does the listener at `address` answer, and is it the data plane that does? Waits for an answer, but not long.
