@@ -1,0 +1,68 @@
+//! What the agent's tests have in common: a server and a client in Python, and pods that ask for something.
+
+use std::process::Command;
+
+use nodetap_tests::cluster::inside::Inside;
+use nodetap_tests::cluster::pod::{self, BarePod};
+use nodetap_tests::process::Stream;
+use serde_json::Value;
+
+/// Answers every request on 8080 (IPv4 and IPv6) with the client's address.
+const SERVE: &str = "import http.server, socket\n\
+    class Server(http.server.ThreadingHTTPServer):\n    address_family = socket.AF_INET6\n    request_queue_size = 512\n\
+    class Handler(http.server.BaseHTTPRequestHandler):\n    \
+        protocol_version = 'HTTP/1.1'\n    \
+        def do_GET(self):\n        \
+            body = self.client_address[0].encode()\n        \
+            self.send_response(200); self.send_header('Content-Length', str(len(body))); self.end_headers()\n        \
+            self.wfile.write(body)\n    \
+        def log_message(self, *_):\n        pass\n\
+    server = Server(('::', 8080), Handler)\n\
+    print('listening', flush=True)\nserver.serve_forever()\n";
+
+/// Asks a URL through the proxy that is named second, or through none, and prints what it was told.
+const ASK: &str = "import sys, urllib.request\n\
+    proxies = {'http': sys.argv[2]} if len(sys.argv) > 2 else {}\n\
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))\n\
+    print(opener.open(sys.argv[1], timeout=10).read().decode())\n";
+
+fn python(script: &str, arguments: &[&str]) -> Command {
+    let mut python = Command::new("/usr/bin/python3");
+    python.args(["-c", script]).args(arguments);
+    python
+}
+
+/// A server in the container; it listens when this returns.
+pub(crate) fn serving(pod: &BarePod<'_>, container: &str) -> Inside {
+    let server = pod.start(container, &python(SERVE, &[])).unwrap();
+    server.line(Stream::Out, "that it listens", |line| (line == "listening").then_some(())).unwrap();
+    server
+}
+
+/// What a program in the container is answered.
+pub(crate) fn asks(pod: &BarePod<'_>, container: &str, url: &str) -> String {
+    pod.start(container, &python(ASK, &[url])).unwrap().finish().unwrap().text().trim().to_owned()
+}
+
+/// The same through a proxy.
+pub(crate) fn asks_through(pod: &BarePod<'_>, container: &str, url: &str, proxy: &str) -> String {
+    pod.start(container, &python(ASK, &[url, proxy])).unwrap().finish().unwrap().text().trim().to_owned()
+}
+
+/// A manifest with annotations.
+pub(crate) fn annotated(namespace: &str, name: &str, annotations: &Value) -> Value {
+    let mut manifest = pod::manifest(namespace, name, &[("app", 8080)]);
+    manifest["metadata"]["annotations"] = annotations.clone();
+    manifest
+}
+
+/// The condition of ours.
+pub(crate) fn condition(pod: &BarePod<'_>) -> Option<Value> {
+    let conditions = pod.object().ok()?["status"]["conditions"].as_array()?.clone();
+    conditions.into_iter().find(|one| one["type"] == "nodetap.io/Capturing")
+}
+
+/// The records of a pod.
+pub(crate) fn of_pod<'a>(records: &'a [Value], name: &str) -> Vec<&'a Value> {
+    records.iter().filter(|record| record["target"]["name"] == name).collect()
+}
