@@ -296,6 +296,11 @@ impl Held {
         Ok(())
     }
 
+    /// What is in force is to be put in force anew.
+    pub(super) fn unset(&mut self) {
+        self.config = None;
+    }
+
     /// What is left alone from now on.
     pub(super) fn ignore(&mut self, rules: &Rules, tools: &Tools) -> Result<(), String> {
         let hooked = self.hook(tools)?;

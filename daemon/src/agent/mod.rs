@@ -12,6 +12,7 @@ mod keeper;
 mod link;
 mod metrics;
 pub mod options;
+mod secrets;
 mod serve;
 mod stats;
 mod steered;

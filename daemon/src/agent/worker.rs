@@ -2,12 +2,12 @@
 //! the API server and whoever asks for records; one each for the node's control groups, for the keeper's words and for
 //! our own heartbeat; and this one, which supervises.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -19,15 +19,17 @@ use super::failure::Failure;
 use super::link::Link;
 use super::metrics::Numbers;
 use super::options::Agent;
-use super::supervisor::{Event, Parts, Supervisor};
+use super::supervisor::{Event, Parts, SecretName, Supervisor};
 use super::view::View;
 use super::wire::{Channel, Message};
-use crate::capture::{self, Hooks, random};
+use crate::capture::{Hooks, random};
 use crate::cluster::report::Reporter;
 use crate::cluster::{self, Change, Connection, Health, namespaces, pause, pods};
 use crate::kubepods::{Finder, Limits as TreeLimits, Proc, Tree};
 use crate::store::{self, Recorder};
 
+/// Questions for Secrets that wait, at most: they are asked again.
+const SECRETS: usize = 64;
 /// Events that wait for the supervisor, at most; who has more to tell waits.
 const EVENTS: usize = 1024;
 /// How long whoever tells it something from the API server's thread waits before it tries again.
@@ -52,7 +54,7 @@ pub(super) const NODE: &str = "the node: another agent has it";
 /// # Errors
 /// When something cannot be started.
 pub(super) fn work(options: &Agent, node: String, channel: Option<Channel>) -> Result<u8, Failure> {
-    capture::raise_file_limit();
+    crate::run::raise_file_limit();
     let (events, inbox) = sync_channel(EVENTS);
     let engine = Engine::start(
         EngineSettings { workers: workers(options.workers), limits: limits(options) },
@@ -85,8 +87,9 @@ pub(super) fn work(options: &Agent, node: String, channel: Option<Channel>) -> R
     }
     let finder = Finder::new(Proc::at(&options.proc))?;
     watch_cgroups(options.cgroup.as_deref(), events.clone())?;
+    let (secrets, asked) = tokio::sync::mpsc::channel(SECRETS);
     let control = Control { options: options.clone(), node: node.clone(), health, reporter: reporter.clone() };
-    control.start(events)?;
+    control.start(events, asked)?;
     let parts = Parts {
         node,
         proc: options.proc.clone(),
@@ -101,6 +104,7 @@ pub(super) fn work(options: &Agent, node: String, channel: Option<Channel>) -> R
         link: Link::new(channel),
         pulse,
         patience: Instant::now() + PATIENCE,
+        secrets,
     };
     let mut supervisor = Supervisor::new(parts);
     while let Some(event) = supervisor.next(&inbox) {
@@ -208,6 +212,9 @@ fn watch_cgroups(root: Option<&Path>, events: SyncSender<Event>) -> Result<(), F
     spawned.map(drop).map_err(Failure::internal("watch control groups"))
 }
 
+/// Secrets that the supervisor asks for.
+type Asked = tokio::sync::mpsc::Receiver<BTreeSet<SecretName>>;
+
 /// The thread of the API server, and of whoever asks for records.
 struct Control {
     options: Agent,
@@ -217,7 +224,7 @@ struct Control {
 }
 
 impl Control {
-    fn start(self, events: SyncSender<Event>) -> Result<(), Failure> {
+    fn start(self, events: SyncSender<Event>, asked: Asked) -> Result<(), Failure> {
         let query = self.options.query.map(|address| {
             TcpListener::bind(address).map_err(|source| Failure::Query { address, source })
         });
@@ -226,11 +233,17 @@ impl Control {
         let runtime = runtime.map_err(Failure::internal("start the thread for the API server"))?;
         let connection = runtime.block_on(cluster::connect(self.options.kubeconfig.as_deref()))?;
         let thread = std::thread::Builder::new().name("nodetap-control".into());
-        let spawned = thread.spawn(move || runtime.block_on(self.run(connection, events, query)));
+        let spawned = thread.spawn(move || runtime.block_on(self.run(connection, events, query, asked)));
         spawned.map(drop).map_err(Failure::internal("start the thread for the API server"))
     }
 
-    async fn run(self, connection: Connection, events: SyncSender<Event>, query: Option<TcpListener>) {
+    async fn run(
+        self,
+        connection: Connection,
+        events: SyncSender<Event>,
+        query: Option<TcpListener>,
+        asked: Asked,
+    ) {
         let namespace = self.options.namespace().unwrap_or_else(|| connection.namespace.clone());
         let connection = Connection { namespace: namespace.clone(), ..connection };
         let (client, health) = (connection.client.clone(), self.health.clone());
@@ -253,13 +266,14 @@ impl Control {
         let report = self.reporter.run(client.clone(), self.node.clone(), health.clone());
         let holder = std::env::var("POD_NAME").unwrap_or_else(|_| format!("pid-{}", std::process::id()));
         let lease = cluster::lease::renew(connection.clone(), format!("nodetap-agent-{}", self.node), holder, health.clone());
+        let secrets = super::secrets::follow(asked, connection.clone(), health.clone(), events);
         let records = super::serve::records(query, self.options.out.clone(), connection, health);
-        tokio::join!(pods, spaces, paused, report, lease, records);
+        tokio::join!(pods, spaces, paused, report, lease, secrets, records);
     }
 }
 
 /// Waits without keeping the thread from what else it does.
-async fn tell(events: &SyncSender<Event>, event: Event) -> bool {
+pub(super) async fn tell(events: &SyncSender<Event>, event: Event) -> bool {
     let mut event = event;
     loop {
         match events.try_send(event) {

@@ -39,7 +39,7 @@ use crate::kubepods::{self, Container, Finder, PodUid};
 use crate::netlink::listeners::listeners;
 use crate::store::Recorder;
 
-pub(super) use self::tls::SecretName;
+pub(super) use self::tls::{AUTHORITY, SecretName};
 
 /// The longest wait: signs of life are due in between.
 const IDLE: Duration = Duration::from_millis(500);
@@ -222,6 +222,8 @@ impl Supervisor {
             Event::Cgroup(kubepods::Event::Gone(container)) => self.group_gone(&container),
             Event::Secret(name, data) => {
                 if self.keys.tell(name, data) {
+                    // What is in force was made of what was known before.
+                    self.pods.values_mut().filter_map(|pod| pod.held.as_mut()).for_each(super::held::Held::unset);
                     self.dirty.extend(self.pods.keys().cloned());
                 }
             }
@@ -458,7 +460,7 @@ impl Supervisor {
     fn ask_for_secrets(&mut self, pod: &mut Pod) {
         let Some(config) = pod.config() else { return };
         let needed = Keys::needed(config, &pod.api.namespace);
-        let problems = self.keys.problems(config, &pod.api.namespace);
+        let problems = self.keys.problems(config, &pod.api.namespace, pod.workload());
         if !needed.is_empty() {
             // Who is busy hears of it the next time.
             let _ = self.secrets.try_send(needed);

@@ -17,7 +17,7 @@ use nodetap_proxy::steering::Serves;
 
 use super::rules::Surroundings;
 use super::tls::Keys;
-use crate::agent::held::{Held, Leads, Tools, upstream};
+use crate::agent::held::{Held, Leads, Rules, Tools, upstream};
 use crate::agent::stats::{Stats, TargetSink};
 use crate::cluster::condition::PodName;
 use crate::cluster::report::Reporter;
@@ -314,7 +314,7 @@ impl Pod {
             target: Arc::clone(&target),
             stats: Arc::clone(&self.stats),
         };
-        let tls = hands.keys.policies(self.config(), &self.api.namespace).unwrap_or_default();
+        let tls = hands.keys.policies(self.config(), &self.api.namespace, self.workload());
         let root = self.root(hands);
         self.held = Some(Held::new(found.netns.clone(), &self.api.uid, root, target, tls, sink));
         self.since.get_or_insert_with(Instant::now);
@@ -335,22 +335,27 @@ impl Pod {
     }
 
     fn set(&mut self, config: Box<Config>, hands: &mut Hands<'_>) -> Result<(), String> {
-        let rules = self.rules(&config, hands)?;
+        let rules = self.rules(&config, hands);
         let root = self.root(hands);
         let Some(held) = &mut self.held else { return Ok(()) };
         held.set_root(root);
         held.set(config, rules, hands.tools)
     }
 
-    fn rules(&self, config: &Config, hands: &mut Hands<'_>) -> Result<crate::agent::held::Rules, String> {
+    /// Pods of one workload run the same programs.
+    pub(super) fn workload(&self) -> &str {
+        self.api.owner.as_deref().unwrap_or(&self.api.name)
+    }
+
+    fn rules(&self, config: &Config, hands: &mut Hands<'_>) -> Rules {
         let target = hands.surroundings.target(&self.api, Some(config));
         let ports = match &self.wanted {
             Some(wanted) => Application::of(&wanted.pod, config, &self.observed).ports,
             None => Vec::new(),
         };
         let all = self.observed.listening.iter().map(|one| one.port).collect();
-        let tls = hands.keys.policies(Some(config), &self.api.namespace)?;
-        Ok(hands.surroundings.rules(target, config, tls, &ports, &all))
+        let tls = hands.keys.policies(Some(config), &self.api.namespace, self.workload());
+        hands.surroundings.rules(target, config, tls, &ports, &all)
     }
 
     /// What was verified or resolved a while ago is looked at again.
@@ -364,9 +369,7 @@ impl Pod {
             held.doubt();
         }
         held.set_root(root);
-        if let Ok(rules) = rules
-            && let Err(error) = held.ignore(&rules, hands.tools)
-        {
+        if let Err(error) = held.ignore(&rules, hands.tools) {
             tracing::debug!(error, pod = self.api.name, "cannot bring what is left alone up to date");
         }
     }
