@@ -304,7 +304,8 @@ impl Held {
     /// What is left alone from now on.
     pub(super) fn ignore(&mut self, rules: &Rules, tools: &Tools) -> Result<(), String> {
         let hooked = self.hook(tools)?;
-        let set = |direction, ignore| hooked.hooks.ignore(direction, ignore).map_err(|error| error.to_string());
+        let ignoring = hooked.hooks.ignoring();
+        let set = |direction, ignore| ignoring.set(direction, ignore).map_err(|error| error.to_string());
         set(Direction::Inbound, &rules.inbound)?;
         set(Direction::Outbound, &rules.outbound)
     }

@@ -121,7 +121,7 @@ fn requests(encoder: &mut DescriptorEncoder<'_>, targets: &[Target]) -> Result<(
             let bounds = BOUNDS.iter().map(|micros| seconds(*micros)).chain([f64::MAX]);
             let buckets: Vec<(f64, u64)> = bounds.zip(durations.buckets).collect();
             let count = durations.buckets.iter().sum();
-            family.encode_family(&labels)?.encode_histogram::<()>(seconds(durations.sum_us), count, &buckets, None)?;
+            family.encode_family(&labels)?.encode_histogram::<[(&str, &str); 0]>(seconds(durations.sum_us), count, &buckets, None)?;
         }
     }
     Ok(())

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::cluster::health::Call;
 use crate::cluster::{Connection, Health, secrets};
 use crate::query::identity::{AGENT_SECRET, Identity};
-use crate::query::serve;
+use crate::query::serve::serve;
 
 /// How often we look whether the controller has made a certificate, and later whether it has renewed it.
 const SOON: Duration = Duration::from_secs(5);
@@ -27,7 +27,7 @@ pub(super) async fn records(
     let Some(listener) = listener else { return };
     let (tell, identity) = watch::channel(None);
     let serving = async {
-        if let Err(error) = serve::serve(listener, folder, identity).await {
+        if let Err(error) = serve(listener, folder, identity).await {
             tracing::error!(%error, "records cannot be served to the controller");
         }
     };

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use nodetap_core::exchange::{Direction, Event, Exchange, Loss, Target};
+use nodetap_core::row::protocol;
 use nodetap_proxy::sink::Sink;
 
 use crate::capture::{self, BeforeAttach, Counts};
@@ -23,7 +24,7 @@ pub(super) const BOUNDS: [u64; 12] =
 const METHODS: [&str; 9] = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "CONNECT", "TRACE"];
 
 /// Direction, protocol, method, class of status.
-pub(super) type Kind = (&'static str, String, &'static str, &'static str);
+pub(super) type Kind = (&'static str, &'static str, &'static str, &'static str);
 
 /// How long exchanges took.
 #[derive(Debug, Clone, Default)]
@@ -152,7 +153,7 @@ impl Stats {
     fn exchange(&self, exchange: &Exchange) {
         self.exchanges.fetch_add(1, Ordering::Relaxed);
         let direction = direction(exchange.connection.direction);
-        let kind = (direction, exchange.protocol.to_string(), method(&exchange.request.head), class(exchange));
+        let kind = (direction, protocol(exchange.protocol), method(&exchange.request.head), class(exchange));
         let mut requests = locked(&self.requests);
         if requests.contains_key(&kind) || requests.len() < REQUESTS {
             *requests.entry(kind).or_default() += 1;

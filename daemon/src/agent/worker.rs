@@ -24,7 +24,7 @@ use super::view::View;
 use super::wire::{Channel, Message};
 use crate::capture::{Hooks, random};
 use crate::cluster::report::Reporter;
-use crate::cluster::{self, Change, Connection, Health, namespaces, pause, pods};
+use crate::cluster::{self, Connection, Health, namespaces, pause, pods};
 use crate::kubepods::{Finder, Limits as TreeLimits, Proc, Tree};
 use crate::store::{self, Recorder};
 
@@ -54,7 +54,7 @@ pub(super) const NODE: &str = "the node: another agent has it";
 /// # Errors
 /// When something cannot be started.
 pub(super) fn work(options: &Agent, node: String, channel: Option<Channel>) -> Result<u8, Failure> {
-    crate::run::raise_file_limit();
+    crate::run::files::raise_limit();
     let (events, inbox) = sync_channel(EVENTS);
     let engine = Engine::start(
         EngineSettings { workers: workers(options.workers), limits: limits(options) },
