@@ -30,8 +30,8 @@ enum Kind {
 /// Write a recording for other programs
 #[derive(Debug, Clone, Args)]
 pub struct Export {
-    /// Of the cluster: the records of this pod
-    #[arg(value_name = "POD", conflicts_with = "from")]
+    /// The records of this pod: of the cluster, or of the folder that is named
+    #[arg(value_name = "POD")]
     pod: Option<String>,
     #[command(flatten)]
     cluster: Cluster,
@@ -52,8 +52,8 @@ impl Export {
     }
 
     fn export(&self) -> Result<(), Failure> {
-        let filter = self.selection.filter()?;
-        if let Some(remote) = self.cluster.reach(self.pod.is_some() || self.selection.means_cluster(&self.source))? {
+        let filter = self.selection.filter(self.pod.as_ref(), &self.cluster)?;
+        if let Some(remote) = self.cluster.reach(&self.source, self.pod.is_some() || self.selection.is_of_pods())? {
             return self.export_cluster(&remote);
         }
         let mut index = self.source.index()?;

@@ -17,6 +17,7 @@ use nodetap_core::ulid::Ulid;
 use tokio::runtime::Runtime;
 
 use super::output::{Failure, warn};
+use super::select::Source;
 use crate::query::wire::{Decoder, Item, MEDIA_TYPE};
 use crate::query::{Ask, GROUP, VERSION};
 
@@ -39,17 +40,21 @@ pub(super) struct Access {
 /// Whose records of a cluster, besides a pod's name.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct Cluster {
-    /// Read from the cluster: the records of this namespace [default with a pod or selector: the context's]
-    #[arg(short, long, value_name = "NS", conflicts_with = "from")]
-    namespace: Option<String>,
+    /// The records of this namespace: of the cluster [default with a pod or selector: the context's], or of the folder
+    /// that is named
+    #[arg(short, long, value_name = "NS")]
+    pub(super) namespace: Option<String>,
     #[command(flatten)]
     access: Access,
 }
 
 impl Cluster {
-    /// The cluster, if something says that it is meant; else the local folder is.
-    pub(super) fn reach(&self, pod_or_selector: bool) -> Result<Option<Remote>, Failure> {
+    /// The cluster, if something says that it is meant, and no folder is named; else the local folder is.
+    pub(super) fn reach(&self, source: &Source, pod_or_selector: bool) -> Result<Option<Remote>, Failure> {
         let Access { context, kubeconfig } = &self.access;
+        if source.from.is_some() {
+            return Ok(None);
+        }
         if self.namespace.is_none() && !pod_or_selector && context.is_none() && kubeconfig.is_none() {
             return Ok(None);
         }

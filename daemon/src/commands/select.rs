@@ -3,13 +3,16 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use nodetap_core::exchange::Event;
 use nodetap_core::filter::Filter;
+use nodetap_core::row::Row;
 
 use super::output::{Failure, warn};
+use super::remote::Cluster;
 use crate::query::Ask;
 use crate::query::read::now;
 use crate::store::folder::{default_base, newest};
-use crate::store::read::Index;
+use crate::store::read::{Index, Kind};
 
 /// The folder that is read.
 #[derive(Debug, Clone, Default, Args)]
@@ -40,6 +43,18 @@ pub(super) fn warn_of_losses(index: &Index) {
     if index.entries.iter().any(|entry| entry.id().is_none()) {
         warn("warning: records were lost; `nodetap ls --losses` says when and why");
     }
+}
+
+/// Are there pods among the targets? Those of one recording are all pods, or none of them is: the newest tells.
+pub(super) fn has_pods(index: &mut Index) -> bool {
+    let newest = index.entries.iter().rev().find(|entry| entry.kind() != Kind::Loss).copied();
+    // What cannot be read is reported where it is wanted.
+    let event = newest.and_then(|entry| index.event(entry).ok().flatten());
+    event.as_ref().is_some_and(is_of_pod)
+}
+
+pub(super) fn is_of_pod(event: &Event) -> bool {
+    Row::of(event).is_some_and(|row| row.pod().is_some())
 }
 
 /// How records are written.
@@ -90,8 +105,10 @@ pub(super) struct Selection {
 }
 
 impl Selection {
-    pub(super) fn filter(&self) -> Result<Filter, Failure> {
-        self.ask().filter(now()).map_err(Failure::bad_input)
+    /// Of the records in a folder.
+    pub(super) fn filter(&self, pod: Option<&String>, cluster: &Cluster) -> Result<Filter, Failure> {
+        let ask = Ask { pod: pod.cloned(), namespace: cluster.namespace.clone(), ..self.ask() };
+        ask.filter(now()).map_err(Failure::bad_input)
     }
 
     /// The same as a question.
@@ -112,8 +129,8 @@ impl Selection {
         }
     }
 
-    /// Labels are of pods; without a folder that has some, those of the cluster are meant.
-    pub(super) fn means_cluster(&self, source: &Source) -> bool {
-        self.selector.is_some() && source.from.is_none()
+    /// Are pods meant? Only they have labels.
+    pub(super) fn is_of_pods(&self) -> bool {
+        self.selector.is_some()
     }
 }

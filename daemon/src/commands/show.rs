@@ -15,7 +15,7 @@ use super::ls::line;
 use super::names::Names;
 use super::output::{Failure, layout, report, style, warn};
 use super::remote::{Cluster, Remote};
-use super::select::{Format, Source};
+use super::select::{Format, Source, is_of_pod};
 use crate::query::chosen::messages;
 use crate::store::read::{Entry, Index};
 
@@ -49,7 +49,7 @@ impl Show {
     }
 
     fn show(&self, out: &mut dyn Write) -> Result<(), Failure> {
-        if let Some(remote) = self.cluster.reach(false)? {
+        if let Some(remote) = self.cluster.reach(&self.source, false)? {
             return self.show_cluster(&remote, out);
         }
         let mut index = self.source.index()?;
@@ -111,7 +111,7 @@ impl Show {
                 as_json(messages, out)?;
             }
             (_, Format::Wide, event) => {
-                let layout = layout(true, 0);
+                let layout = layout(true, 0, is_of_pod(event));
                 writeln!(out, "{}", layout.heading())?;
                 if let Some(row) = Row::of(event) {
                     writeln!(out, "{}", layout.row(&row))?;
@@ -151,10 +151,12 @@ impl Show {
         match self.output {
             Format::Json => as_json(messages, out)?,
             Format::Wide => {
-                let layout = layout(true, 0);
+                let messages = messages.collect::<Result<Vec<_>, _>>()?;
+                let pods = messages.first().is_some_and(|message| message.connection.target.pod().is_some());
+                let layout = layout(true, 0, pods);
                 writeln!(out, "{}", layout.heading())?;
                 for message in messages {
-                    let event = Event::Message(Box::new(message?));
+                    let event = Event::Message(Box::new(message));
                     if let Some(row) = Row::of(&event) {
                         writeln!(out, "{}", layout.row(&row))?;
                     }

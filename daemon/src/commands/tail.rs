@@ -12,7 +12,7 @@ use nodetap_core::table::Layout;
 use super::ls::{CLUSTER_ID_WIDTH, line};
 use super::output::{Failure, layout, report, warn};
 use super::remote::{Cluster, Ended, Remote};
-use super::select::{Format, Selection, Source};
+use super::select::{Format, Selection, Source, has_pods};
 use crate::query::Ask;
 use crate::query::ask::Messages;
 use crate::query::chosen::Chosen;
@@ -32,8 +32,8 @@ const TRIES: u32 = 60;
 /// Show the last records, and new ones as they come
 #[derive(Debug, Clone, Args)]
 pub struct Tail {
-    /// Of the cluster: the records of this pod
-    #[arg(value_name = "POD", conflicts_with = "from")]
+    /// The records of this pod: of the cluster, or of the folder that is named
+    #[arg(value_name = "POD")]
     pod: Option<String>,
     #[command(flatten)]
     cluster: Cluster,
@@ -59,8 +59,8 @@ impl Tail {
     }
 
     fn follow(&self, out: &mut dyn Write) -> Result<(), Failure> {
-        let filter = self.selection.filter()?;
-        if let Some(remote) = self.cluster.reach(self.pod.is_some() || self.selection.means_cluster(&self.source))? {
+        let filter = self.selection.filter(self.pod.as_ref(), &self.cluster)?;
+        if let Some(remote) = self.cluster.reach(&self.source, self.pod.is_some() || self.selection.is_of_pods())? {
             return self.follow_cluster(&remote, out);
         }
         let folder = self.source.folder()?;
@@ -80,7 +80,7 @@ impl Tail {
                 wanted.push(entry);
             }
         }
-        let layout = layout(self.output == Format::Wide, ID_WIDTH.max(index.id_width()));
+        let layout = layout(self.output == Format::Wide, ID_WIDTH.max(index.id_width()), has_pods(&mut index));
         if self.output != Format::Json {
             writeln!(out, "{}", layout.heading())?;
         }
@@ -105,7 +105,7 @@ impl Tail {
     }
 
     fn follow_cluster(&self, remote: &Remote, out: &mut dyn Write) -> Result<(), Failure> {
-        let layout = layout(self.output == Format::Wide, CLUSTER_ID_WIDTH);
+        let layout = layout(self.output == Format::Wide, CLUSTER_ID_WIDTH, true);
         if self.output != Format::Json {
             writeln!(out, "{}", layout.heading())?;
         }

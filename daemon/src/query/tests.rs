@@ -23,10 +23,13 @@ fn connection(number: u64) -> Arc<Connection> {
         id: UlidSource::new(u128::from(number) << 16).next(START),
         direction: Direction::Inbound,
         via: Via::Transparent,
-        target: "web".into(),
+        target: nodetap_core::exchange::Target::command("web"),
+        container: None,
         process: None,
         client: address,
+        client_name: None,
         server: address,
+        server_name: None,
         accepted: START + number,
     })
 }
