@@ -26,6 +26,80 @@ const ASK: &str = "import sys, urllib.request\n\
     opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))\n\
     print(opener.open(sys.argv[1], timeout=10).read().decode())\n";
 
+/// Connects again and again to the address and port that are named first, `workers` at a time, each time for one request;
+/// through a forward proxy on 127.0.0.1 when its port is named fourth. When its input ends, it prints how many attempts
+/// there were, and of each that failed when it began (seconds since 1970) and why.
+const LOAD: &str = "import json, socket, sys, threading, time\n\
+    host, port, workers = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])\n\
+    proxy = int(sys.argv[4]) if len(sys.argv) > 4 else 0\n\
+    stop, failed, counts = threading.Event(), [], [0] * workers\n\
+    def attempt():\n    \
+        with socket.create_connection(('127.0.0.1', proxy) if proxy else (host, port), timeout=10) as s:\n        \
+            target = f'http://{host}:{port}/' if proxy else '/'\n        \
+            s.sendall(f'GET {target} HTTP/1.1\\r\\nHost: {host}:{port}\\r\\nConnection: close\\r\\n\\r\\n'.encode())\n        \
+            answer = b''\n        \
+            while True:\n            \
+                part = s.recv(4096)\n            \
+                if not part: break\n            \
+                answer += part\n        \
+            if not answer.startswith(b'HTTP/1.1 200'): raise OSError(f'answered {answer[:60]!r}')\n\
+    def work(n):\n    \
+        while not stop.is_set():\n        \
+            begun = time.time()\n        \
+            try: attempt()\n        \
+            except Exception as error: failed.append((begun, time.time(), repr(error)))\n        \
+            counts[n] += 1\n        \
+            time.sleep(0.01)\n\
+    threads = [threading.Thread(target=work, args=(n,), daemon=True) for n in range(workers)]\n\
+    [t.start() for t in threads]\n\
+    print('loading', flush=True)\n\
+    sys.stdin.read()\n\
+    stop.set()\n\
+    [t.join(15) for t in threads]\n\
+    print(json.dumps({'attempts': sum(counts), 'failed': failed}), flush=True)\n";
+
+/// An attempt of a load that failed.
+#[derive(Debug, Clone)]
+pub(crate) struct Failed {
+    /// Seconds since 1970.
+    pub begun: f64,
+    pub ended: f64,
+    pub why: String,
+}
+
+/// Clients in a container that connect again and again.
+#[derive(Debug)]
+pub(crate) struct Load(Inside);
+
+impl Load {
+    pub(crate) fn start(pod: &BarePod<'_>, container: &str, to: (&str, u16), workers: u32, proxy: Option<u16>) -> Self {
+        let numbers = [to.1.to_string(), workers.to_string()];
+        let mut arguments = vec![to.0, &numbers[0], &numbers[1]];
+        let proxy = proxy.map(|port| port.to_string());
+        arguments.extend(proxy.as_deref());
+        let load = pod.start(container, &python(LOAD, &arguments)).unwrap();
+        load.line(Stream::Out, "that it loads", |line| (line == "loading").then_some(())).unwrap();
+        Self(load)
+    }
+
+    /// How many attempts there were, and those that failed.
+    pub(crate) fn stop(mut self) -> (u64, Vec<Failed>) {
+        let text = self.0.finish().unwrap().text();
+        let told: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        let failed = told["failed"].as_array().unwrap().iter().map(|one| Failed {
+            begun: one[0].as_f64().unwrap(),
+            ended: one[1].as_f64().unwrap(),
+            why: one[2].as_str().unwrap().to_owned(),
+        });
+        (told["attempts"].as_u64().unwrap(), failed.collect())
+    }
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> f64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64()
+}
+
 fn python(script: &str, arguments: &[&str]) -> Command {
     let mut python = Command::new("/usr/bin/python3");
     python.args(["-c", script]).args(arguments);
