@@ -201,14 +201,6 @@ impl Held {
         }
     }
 
-    pub(super) fn netns(&self) -> &Netns {
-        &self.netns
-    }
-
-    pub(super) fn hooks(&self) -> Option<&Arc<capture::Target>> {
-        self.hooks.as_ref().map(|hooks| &hooks.hooks)
-    }
-
     /// Open connections.
     pub(super) fn open(&self) -> u64 {
         let steered = self.hooks.as_ref().map_or(0, |hooks| hooks.served.open());
@@ -235,7 +227,7 @@ impl Held {
     fn new_hooks(&self, tools: &Tools) -> Result<HeldHooks, String> {
         let Some(hooks) = &tools.hooks else { return Err("the kernel programs are not loaded".into()) };
         let namespace: Arc<dyn Namespace> = Arc::new(Within(self.netns.clone()));
-        let options = capture::Options { name: Arc::clone(&self.target), tls: Policy::Untouched, pace: PACE };
+        let options = capture::Options { target: Arc::clone(&self.target), tls: Policy::Untouched, pace: PACE };
         let mut target = hooks.target(namespace, options).map_err(|error| error.to_string())?;
         let steering = Arc::new(Steered::new(target.steering(), Arc::clone(&self.target), self.tls.clone()));
         let sink = self.mutable();

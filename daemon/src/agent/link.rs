@@ -32,11 +32,6 @@ impl Link {
         self.given.remove(name).map(TcpListener::from)
     }
 
-    /// Has it kept this, and nobody asked for it yet?
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.given.contains_key(name)
-    }
-
     /// To be kept by this name.
     pub(super) fn keep(&self, name: &str, listener: &TcpListener) {
         self.say(&Message::Hold(name.to_owned()), Some(listener));
@@ -86,6 +81,6 @@ mod tests {
         assert!(link.take("a/1").is_none());
         link.release_rest(|_| false);
         assert_eq!(keeper.receive().unwrap().unwrap().0, Message::Release("b/1".into()));
-        assert!(!link.has("b/1"));
+        assert!(link.take("b/1").is_none());
     }
 }

@@ -7,7 +7,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use nodetap_core::exchange::{Connection, Direction, Target};
 use nodetap_proxy::steering::{Arrival, Destination, Forward, OurOwn, Route, Steering, Stray};
-use nodetap_proxy::tls::Policy;
 use socket2::Socket;
 
 use super::explicit::Tls;
@@ -84,9 +83,4 @@ impl Steering for Steered {
     fn ended(&self, local: SocketAddr) {
         self.hooks.ended(local);
     }
-}
-
-/// Nothing is opened.
-pub(super) fn untouched() -> Tls {
-    Tls { out: Policy::Untouched, inbound: Policy::Untouched }
 }
