@@ -63,7 +63,8 @@ impl Draft<'_> {
             Listener::Forward { .. } => return,
         };
         let quiet = accepts.is_none_or(|until| until <= self.now);
-        if self.steps.contains(&Step::Close(listener)) {
+        if self.steps.contains(&Step::Close(listener)) || self.steps.contains(&Step::End(listener)) {
+            // To make room.
             return;
         }
         if ends <= self.now || (quiet && open.connections == 0) {

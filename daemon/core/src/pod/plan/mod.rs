@@ -231,7 +231,7 @@ impl<'a> Draft<'a> {
                 if open.retired.is_none() {
                     self.add(Step::Retire(*other));
                 }
-                self.add(Step::Close(*other));
+                self.add(if open.connections == 0 { Step::End(*other) } else { Step::Close(*other) });
             }
         }
     }

@@ -83,6 +83,9 @@ fn missing(want: &Want<'_>, held: &Held) -> Vec<(String, String)> {
         let what = format!("connections of the container {} are not seen", want.container(id));
         missing.push((format!("attach: {id}"), what));
     }
+    for id in held.attached.iter().filter(|id| !want.attach.contains_key(id.as_str())) {
+        missing.push((format!("detach: {id}"), format!("the container {} cannot be let go", want.container(id))));
+    }
     if held.config.as_deref() != Some(want.config) {
         missing.push(("set".into(), "the configuration cannot be put in force".into()));
     }

@@ -245,13 +245,11 @@ fn a_mode_changes_without_a_restart() {
         world.done(),
         [
             "record nothing more of outbound port 4140",
-            "accept nothing more on outbound port 4140",
+            "end outbound port 4140",
             "open inbound port 4140 on 10.0.0.9, 127.0.0.1, ::1, fd00::9, leading to 8080",
             "record nothing more of inbound port 4143",
-            "accept nothing more on inbound port 4143",
-            "open outbound port 4143 on 127.0.0.1, ::1",
             "end inbound port 4143",
-            "end outbound port 4140",
+            "open outbound port 4143 on 127.0.0.1, ::1",
         ]
     );
 }

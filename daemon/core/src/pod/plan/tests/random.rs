@@ -90,7 +90,7 @@ fn happens(dice: &mut Dice, world: &mut World) {
             let taken: BTreeSet<_> = ours.filter(|(_, open)| !open.closed).filter_map(|(one, _)| one.port()).collect();
             let ids: Vec<String> = world.observed.cgroups.keys().cloned().chain([String::new()]).collect();
             if !taken.contains(&port) {
-                world.observed.listening.insert(listening(address, port, dice.pick(&ids)));
+                world.observed.listening.insert(listening(address, port, dice.pick::<String>(&ids)));
             }
         }
         9 => {
@@ -149,7 +149,7 @@ fn whatever_happens_plans_come_to_an_end_and_nothing_is_left() {
     for seed in 0..10_000 {
         let dice = &mut Dice::of(seed);
         let mut world = pod(dice);
-        for _ in 0..dice.roll(12) {
+        for _ in 0..dice.roll(6) {
             let fails = dice.one_in(3);
             world.settle(&mut |step: &Step| {
                 steps += 1;
@@ -179,7 +179,7 @@ fn whatever_happens_plans_come_to_an_end_and_nothing_is_left() {
         world.settle(&mut |_| false);
         assert_eq!(world.observed.held, None, "{seed}");
     }
-    assert!(captured > 10_000 && steps > 100_000, "{captured} {steps}");
+    assert!(captured > 5_000 && steps > 50_000, "{captured} {steps}");
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn after_the_steps_of_a_plan_there_is_only_something_to_say_and_then_nothing() {
     for seed in 0..10_000 {
         let dice = &mut Dice::of(seed);
         let mut world = pod(dice);
-        for _ in 0..4 {
+        for _ in 0..3 {
             let before = world.clone();
             assert!(world.settle(&mut |_| false) <= 3, "{seed}");
             // In whatever order its facts come, the same is planned.

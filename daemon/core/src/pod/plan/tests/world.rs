@@ -1,5 +1,6 @@
 //! A node with one pod, as far as plans can tell: it does what a plan says, and says when that makes no sense.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::pod::condition::Condition;
@@ -22,6 +23,8 @@ pub(super) struct World {
     pub(super) paused: bool,
     pub(super) observed: Observed,
     pub(super) now: Millis,
+    /// What was decided last: most plans are about the same pod as the one before.
+    decided: RefCell<Option<Wanted>>,
 }
 
 pub(super) fn container(name: &str, ports: &[u16]) -> Container {
@@ -51,7 +54,7 @@ impl World {
             observed.listening.extend(container.ports.iter().map(|port| listening("0.0.0.0", *port, &id)));
             observed.cgroups.insert(id.clone(), format!("/kubepods/podu1/{id}"));
         }
-        let mut world = Self { pod: Some(pod), paused: false, observed, now: 1_000_000 };
+        let mut world = Self { pod: Some(pod), paused: false, observed, now: 1_000_000, decided: RefCell::new(None) };
         world.annotate(annotations);
         world
     }
@@ -68,9 +71,14 @@ impl World {
     }
 
     pub(super) fn wanted(&self) -> Option<Wanted> {
-        let pod = self.pod.clone()?;
-        let decision = Decision::of(&pod, &BTreeMap::new());
-        Some(Wanted { pod, decision, paused: self.paused })
+        let pod = self.pod.as_ref()?;
+        let mut decided = self.decided.borrow_mut();
+        if decided.as_ref().is_none_or(|before| before.pod != *pod) {
+            let decision = Decision::of(pod, &BTreeMap::new());
+            *decided = Some(Wanted { pod: pod.clone(), decision, paused: false });
+        }
+        decided.as_mut().unwrap().paused = self.paused;
+        decided.clone()
     }
 
     pub(super) fn plan(&self) -> Plan {
