@@ -15,7 +15,8 @@ pub struct Census {
 }
 
 impl Census {
-    /// Counts.
+    /// Counts. The kernel goes through all connections of the machine for it, a millisecond or so: when it is needed, and
+    /// not every second for every pod.
     ///
     /// # Errors
     /// What the kernel answers.

@@ -128,7 +128,7 @@ fn check(world: &World, seed: u64) {
     if let Some(Wish::Capture(config)) = wish {
         if plan.state == State::Capturing {
             assert!(recording && held.config.as_ref() == Some(config), "{seed}");
-            for (id, _) in &world.observed.cgroups {
+            for id in world.observed.cgroups.keys() {
                 let one = world.pod.iter().flat_map(|pod| &pod.containers).find(|one| one.id.as_ref() == Some(id));
                 let captured = one.is_some_and(|one| is_captured(one, config));
                 assert!(!captured || held.attached.contains(id), "{seed}: {id} is captured");
