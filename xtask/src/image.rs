@@ -42,6 +42,11 @@ pub(crate) fn write_for_tests(program: &Path, to: Option<&Path>) -> Result<PathB
     write(&stripped, to)
 }
 
+/// Writes an image of a program that was built as users get it, and returns where it is.
+pub(crate) fn of(program: &Path) -> Result<PathBuf> {
+    write(program, None)
+}
+
 /// Writes an image of a program that is there, and returns where it is.
 fn write(program: &Path, to: Option<&Path>) -> Result<PathBuf> {
     let place = match to {

@@ -54,7 +54,14 @@ enum Command {
         filter: Option<String>,
     },
     /// Capture real programs under `nodetap run` and show what was recorded
-    Demo,
+    Demo {
+        /// Capture pods of a real cluster instead, deployed as a user would
+        #[arg(long)]
+        cluster: bool,
+        /// Leave the cluster up until the input ends, and say how it is reached
+        #[arg(long, requires = "cluster")]
+        keep: bool,
+    },
     /// What the demo captures; it runs inside `nodetap run`
     #[command(hide = true)]
     Scene,
@@ -96,7 +103,8 @@ fn main() -> ExitCode {
         Command::Ebpf { log: true, .. } => ebpf::with_log(),
         Command::Ebpf { check, .. } => ebpf::run(check),
         Command::Test { filter } => test::run(filter.as_deref()),
-        Command::Demo => demo::run(),
+        Command::Demo { cluster: false, .. } => demo::run(),
+        Command::Demo { cluster: true, keep } => demo::in_cluster(keep),
         Command::Scene => demo::play(),
         Command::Fuzz { seconds, filter } => fuzz::run(seconds, filter.as_deref()),
         Command::Image { to, program } => image::run(to.as_deref(), program.as_deref()),
