@@ -112,7 +112,7 @@ fn files(folder: &Path, snapshotter: &str) -> Result<()> {
     let kubelet = json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
         "address": "::", "failCgroupV1": false, "failSwapOn": false, "cgroupDriver": "cgroupfs", "maxPods": 300,
-        "makeIPTablesUtilChains": false, "localStorageCapacityIsolation": false, "oomScoreAdj": 0,
+        "makeIPTablesUtilChains": false, "localStorageCapacityIsolation": true, "oomScoreAdj": 0,
         "evictionHard": {"memory.available": none, "nodefs.available": none, "imagefs.available": none,
             "nodefs.inodesFree": none, "imagefs.inodesFree": none},
         "enforceNodeAllocatable": [], "imageGCHighThresholdPercent": 100,

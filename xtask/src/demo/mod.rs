@@ -1,7 +1,7 @@
 //! `cargo xtask demo`: real programs under one `nodetap run`, then what was captured of them, held against the validators
 //! of others. It fails when less was captured than it promises.
 
-mod cluster;
+pub(crate) mod cluster;
 mod scene;
 
 use std::fs;
@@ -14,7 +14,6 @@ use serde_json::Value;
 use crate::setup::Job;
 use crate::{packages, process, setup, workspace};
 
-pub(crate) use cluster::run as in_cluster;
 pub(crate) use scene::play;
 
 /// What the demo promises to capture at the least.
