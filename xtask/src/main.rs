@@ -7,6 +7,8 @@ mod cache;
 mod demo;
 mod ebpf;
 mod fuzz;
+mod image;
+mod kubernetes;
 mod nightly;
 mod packages;
 mod peers;
@@ -51,8 +53,18 @@ enum Command {
         /// Run only tests whose name contains this, and skip the checks before them
         filter: Option<String>,
     },
-    /// Capture real programs under `nodetap run` and show what was recorded
-    Demo,
+    /// Capture real programs under `nodetap run`, or pods of a cluster, and show what was recorded
+    Demo {
+        /// In a cluster that is made for it
+        #[arg(long)]
+        cluster: bool,
+        /// Leave the cluster up until you interrupt
+        #[arg(long, requires = "cluster")]
+        keep: bool,
+        /// A nodetap that is built already
+        #[arg(long, value_name = "FILE", requires = "cluster", hide = true)]
+        program: Option<std::path::PathBuf>,
+    },
     /// What the demo captures; it runs inside `nodetap run`
     #[command(hide = true)]
     Scene,
@@ -66,6 +78,15 @@ enum Command {
     },
     /// Measure nodetap beside its peers: one run, interleaved, medians and ratios
     Bench(bench::Options),
+    /// Build nodetap as a container image, without a container engine
+    Image {
+        /// The archive; in the build's folder when this is not given
+        #[arg(long, value_name = "FILE")]
+        to: Option<std::path::PathBuf>,
+        /// A nodetap that is built already, without what only debuggers read; else it is built as users get it
+        #[arg(long, value_name = "FILE")]
+        program: Option<std::path::PathBuf>,
+    },
     /// What takes longer: more of what is generated, calls that stay open, and the kernel tier over and over
     Soak {
         /// How often
@@ -85,9 +106,11 @@ fn main() -> ExitCode {
         Command::Ebpf { log: true, .. } => ebpf::with_log(),
         Command::Ebpf { check, .. } => ebpf::run(check),
         Command::Test { filter } => test::run(filter.as_deref()),
-        Command::Demo => demo::run(),
+        Command::Demo { cluster: true, keep, program } => demo::cluster::run(keep, program.as_deref()),
+        Command::Demo { .. } => demo::run(),
         Command::Scene => demo::play(),
         Command::Fuzz { seconds, filter } => fuzz::run(seconds, filter.as_deref()),
+        Command::Image { to, program } => image::run(to.as_deref(), program.as_deref()),
         Command::Bench(options) => bench::run(&options),
         Command::Soak { rounds, filter } => test::soak(rounds, filter.as_deref()),
     };

@@ -5,10 +5,10 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use crate::packages::{
-    self, CURL, DANTED, GCC, GIT, GO, H2LOAD, IP, JAVAC, MICROSOCKS, NETCAT, NGHTTP, NGHTTPD, NGHTTPX, NGINX, NODE,
-    NPM, OPENSSL, PYTHON, Program, SCRIPT, TESTSSL, WGET, WRK,
+    self, CNI, CONTAINERD, CURL, DANTED, ETCD, GCC, GIT, GO, H2LOAD, IP, IPTABLES, JAVAC, MICROSOCKS, NETCAT, NGHTTP,
+    NGHTTPD, NGHTTPX, NGINX, NODE, NPM, OPENSSL, PYTHON, Program, RUNC, SCRIPT, TESTSSL, WGET, WRK,
 };
-use crate::{peers, toolchain};
+use crate::{kubernetes, peers, toolchain};
 
 /// What the tools are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -19,6 +19,8 @@ pub(crate) enum Job {
     Test,
     /// `cargo xtask demo`
     Demo,
+    /// `cargo xtask demo --cluster`
+    Cluster,
     /// `cargo xtask bench`
     Bench,
     /// All of these
@@ -27,6 +29,8 @@ pub(crate) enum Job {
 
 const FOR_TESTS: &[Program] =
     &[CURL, GCC, GIT, GO, IP, JAVAC, NETCAT, NGHTTP, NODE, NPM, OPENSSL, PYTHON, SCRIPT, TESTSSL, WGET];
+/// And what a cluster of theirs is made of.
+const FOR_CLUSTERS: &[Program] = &[CNI, CONTAINERD, ETCD, GO, IP, IPTABLES, NGINX, PYTHON, RUNC];
 const FOR_DEMO: &[Program] = &[CURL, NGINX, NODE, NPM, PYTHON];
 const FOR_BENCH: &[Program] = &[CURL, DANTED, H2LOAD, MICROSOCKS, NGHTTPD, NGHTTPX, NGINX, OPENSSL, PYTHON, WRK];
 
@@ -39,6 +43,10 @@ pub(crate) fn run(job: Job) -> Result<()> {
     if wants(Job::Test) {
         packages::ensure(FOR_TESTS)?;
         peers::ensure()?;
+    }
+    if wants(Job::Test) || wants(Job::Cluster) {
+        packages::ensure(FOR_CLUSTERS)?;
+        kubernetes::ensure()?;
     }
     if wants(Job::Demo) {
         packages::ensure(FOR_DEMO)?;
