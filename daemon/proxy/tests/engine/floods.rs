@@ -72,7 +72,7 @@ fn measured(what: &str, limits: GroupLimits, flood: impl Fn(SocketAddr) -> Flood
     let during = slow(other.addresses[0], COUNT);
     let kept = floods.served.kept();
     with.end();
-    println!("{what}: {before:?} beside the same flood without nodetap, {during:?} with it; {kept} bytes kept");
+    eprintln!("{what}: {before:?} beside the same flood without nodetap, {during:?} with it; {kept} bytes kept");
     assert!(during < before * 3 + BUSY, "{what}: {during:?}, and {before:?} without");
     // Next to nothing of bodies, small heads, and what one read of each connection brings beyond.
     assert!(limits.kept == usize::MAX || kept <= limits.kept * 5 / 4 + CONNECTIONS * 16 * 1024, "{what}: {kept} bytes");
@@ -144,6 +144,6 @@ fn slow_readers_leave_another_group_its_speed() {
     });
     let during = slow(other.addresses[0], 300);
     flood.end();
-    println!("slow readers: {before:?} without them, {during:?} with them");
+    eprintln!("slow readers: {before:?} without them, {during:?} with them");
     assert!(during < before * 3 + BUSY, "{during:?}, and {before:?} without");
 }
