@@ -27,6 +27,9 @@ use crate::capture::namespace::{Inside, Namespace};
 use crate::capture::{self, Hooks, Ignore, Steer};
 use crate::netns::Netns;
 
+/// Bytes that the taps of one group of a pod keep together of what is open; its records say what that cost.
+const KEPT: usize = 16 << 20;
+
 /// Connections that wait for accept(); the kernel lowers it to net.core.somaxconn.
 const BACKLOG: i32 = 4096;
 /// How stale the picture of other programs' listeners in a pod may be; what the hooks see is known at once.
@@ -488,7 +491,7 @@ impl Held {
 }
 
 fn limits(tools: &Tools) -> GroupLimits {
-    GroupLimits { connections: tools.connections }
+    GroupLimits { connections: tools.connections, kept: KEPT }
 }
 
 /// What a configuration comes to on this node.
