@@ -26,6 +26,9 @@ use crate::capture::namespace::{Inside, Namespace};
 use crate::capture::{self, Hooks, Ignore, POD_PACE, Steer};
 use crate::netns::Netns;
 
+/// Bytes that the taps of one group of a pod keep together of what is open; its records say what that cost.
+const KEPT: usize = 16 << 20;
+
 /// Connections that wait for accept(); the kernel lowers it to net.core.somaxconn.
 const BACKLOG: i32 = 4096;
 
@@ -485,7 +488,7 @@ impl Held {
 }
 
 fn limits(tools: &Tools) -> GroupLimits {
-    GroupLimits { connections: tools.connections }
+    GroupLimits { connections: tools.connections, kept: KEPT }
 }
 
 /// What a configuration comes to on this node.
