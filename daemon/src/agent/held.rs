@@ -30,7 +30,7 @@ use crate::netns::Netns;
 /// Connections that wait for accept(); the kernel lowers it to net.core.somaxconn.
 const BACKLOG: i32 = 4096;
 /// How stale the picture of other programs' listeners in a pod may be; what the hooks see is known at once.
-const PACE: Duration = Duration::from_secs(10);
+const PACE: Duration = Duration::from_secs(30);
 
 /// What acts: one of each in a process.
 #[derive(Debug)]
@@ -199,6 +199,11 @@ impl Held {
             steering: Steering { inbound: self.steering.inbound, outbound: self.steering.outbound },
             older_closed: self.older_closed,
         }
+    }
+
+    /// The hooks, once there are some.
+    pub(super) fn hooks(&self) -> Option<&Arc<capture::Target>> {
+        self.hooks.as_ref().map(|hooks| &hooks.hooks)
     }
 
     /// Open connections.
