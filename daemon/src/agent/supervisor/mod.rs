@@ -236,11 +236,14 @@ impl Supervisor {
         }
     }
 
-    fn all_pods(&mut self, all: Vec<Box<pods::Pod>>) {
-        let here: BTreeSet<&String> = all.iter().map(|pod| &pod.uid).collect();
-        let gone: Vec<String> = self.pods.keys().filter(|uid| !here.contains(uid)).cloned().collect();
+    fn all_pods(&mut self, all: impl IntoIterator<Item = Box<pods::Pod>>) {
+        let mut here = BTreeSet::new();
+        for pod in all {
+            here.insert(pod.uid.clone());
+            self.pod(*pod);
+        }
+        let gone: Vec<String> = self.pods.keys().filter(|uid| !here.contains(*uid)).cloned().collect();
         gone.iter().for_each(|uid| self.pod_gone(uid));
-        all.into_iter().for_each(|pod| self.pod(*pod));
         self.listed = true;
         self.view.happened(PODS);
     }
