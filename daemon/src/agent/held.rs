@@ -201,6 +201,11 @@ impl Held {
         }
     }
 
+    /// The hooks, once there are some.
+    pub(super) fn hooks(&self) -> Option<&Arc<capture::Target>> {
+        self.hooks.as_ref().map(|hooks| &hooks.hooks)
+    }
+
     /// Open connections.
     pub(super) fn open(&self) -> u64 {
         let steered = self.hooks.as_ref().map_or(0, |hooks| hooks.served.open());

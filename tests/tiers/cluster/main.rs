@@ -3,5 +3,6 @@
 
 mod agent;
 mod harness;
+mod many;
 mod outage;
 mod support;
