@@ -5,9 +5,11 @@
 //! certificates), then what is built of them ([`run`], [`proxy`]: the same without the kernel's part, [`commands`],
 //! [`doctor`]), then [`app`], the only one that knows everyone.
 
+pub mod agent;
 pub mod app;
 pub mod cgroup;
 pub mod child;
+pub mod cluster;
 pub mod commands;
 pub mod doctor;
 pub mod netlink;
