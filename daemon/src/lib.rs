@@ -11,6 +11,7 @@ pub mod cgroup;
 pub mod child;
 pub mod cluster;
 pub mod commands;
+pub mod controller;
 pub mod doctor;
 pub mod netlink;
 pub mod probes;

@@ -148,9 +148,9 @@ impl Remote {
                 }
             }
             match next {
-                // Only ever forward.
+                None => return Ok(Ended::Whole),
                 Some(at) if ask.after.is_none_or(|before| before < at) => ask.after = Some(at),
-                _ => return Ok(Ended::Whole),
+                Some(_) => return Err(Failure::new("the cluster's next page begins where this one did: records are missing")),
             }
         }
     }

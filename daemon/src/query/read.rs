@@ -17,8 +17,8 @@ use crate::store::read::{Entry, Error, Index, Kind};
 
 /// Records of a page at most, and when nobody says.
 pub const PAGE: usize = 10_000;
-/// How long a page may take: the API server waits for 60 s.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a page may take: the controller, and before it the API server, wait for the slowest.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// How often the folder is looked at for what is new.
 const POLL: Duration = Duration::from_millis(200);
 /// A sign of life when nothing is new.
@@ -27,6 +27,8 @@ const QUIET: Duration = Duration::from_secs(10);
 const LOOK: usize = 256;
 /// Records that are named when an id fits more than one.
 pub const CANDIDATES: usize = 8;
+/// The reason of the notice before records that an id fits all of.
+pub const SEVERAL: &str = "several";
 /// Damages that are named; the others are counted.
 const DAMAGES: usize = 8;
 
@@ -88,7 +90,7 @@ impl Page<'_> {
                 return Ok(Err(Unwanted));
             }
             if let Some(next) = last
-                && (self.said >= limit || number % LOOK == 0 && self.start.elapsed() > PATIENCE)
+                && (self.said >= limit || number > begin && number % LOOK == 0 && self.start.elapsed() > PATIENCE)
             {
                 let why = format!("this page ends after {} records; the next one begins at `continue`", self.said);
                 let notice = notice("page_end", why, Some(next.to_string()));
@@ -186,6 +188,9 @@ pub fn find(folder: &Path, id: &str, filter: &Filter, out: &mut dyn Take) -> Res
         ([Event::Message(message)], [_, ..]) => Some((message.exchange, 1)),
         _ => None,
     };
+    if fitting.len() > 1 && !out.take(Item::Notice(notice(SEVERAL, format!("{id} fits more than one record"), None))) {
+        return Ok(());
+    }
     for event in fitting {
         if !out.take(Item::Record(event)) {
             return Ok(());
