@@ -77,10 +77,15 @@ impl Cgroup {
 
     /// The processes in it, in groups beneath it too.
     pub fn processes(&self) -> Vec<u32> {
-        let mut found = Vec::new();
-        collect(&self.path, &mut found, 0);
-        found
+        processes(&self.path)
     }
+}
+
+/// The processes in a group, and in groups beneath it. One that our PID namespace does not show is 0.
+pub fn processes(path: &Path) -> Vec<u32> {
+    let mut found = Vec::new();
+    collect(path, &mut found, 0);
+    found
 }
 
 impl Drop for Cgroup {

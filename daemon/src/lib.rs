@@ -1,9 +1,9 @@
 //! The daemon and the command line.
 //!
-//! Imports run downwards: what this machine offers ([`netlink`], [`cgroup`], [`child`], [`signals`]) and what it is told
-//! of us ([`telemetry`]), then adapters ([`probes`]: the kernel programs, [`store`]: records on disk, [`trust`]:
-//! certificates), then what is built of them ([`run`], [`proxy`]: the same without the kernel's part, [`commands`],
-//! [`doctor`]), then [`app`], the only one that knows everyone.
+//! Imports run downwards: what this machine offers ([`netlink`], [`netns`], [`cgroup`], [`child`], [`signals`], and upon
+//! them [`kubepods`]) and what it is told of us ([`telemetry`]), then adapters ([`probes`]: the kernel programs,
+//! [`store`]: records on disk, [`trust`]: certificates), then what is built of them ([`run`], [`proxy`]: the same without
+//! the kernel's part, [`commands`], [`doctor`]), then [`app`], the only one that knows everyone.
 
 pub mod agent;
 pub mod app;
@@ -13,7 +13,9 @@ pub mod cluster;
 pub mod commands;
 pub mod controller;
 pub mod doctor;
+pub mod kubepods;
 pub mod netlink;
+pub mod netns;
 pub mod probes;
 pub mod proxy;
 pub mod query;

@@ -20,7 +20,7 @@ const EVERYTHING: &[&str] = &[
     "nodetap-ebpf",
     "--all-targets",
     "--features",
-    "nodetap-tests/netns,nodetap-tests/kernel,xtask/tls-clients",
+    "nodetap/netns,nodetap/kernel,nodetap-tests/netns,nodetap-tests/kernel,xtask/tls-clients",
 ];
 
 /// For each fuzz target.
@@ -193,8 +193,8 @@ impl Built {
 }
 
 fn tier_of(binary: &Binary) -> Option<Tier> {
-    let of_tests = binary.package.file_name().is_some_and(|name| name == "tests");
-    tiers::ALL.into_iter().find(|tier| of_tests && tier.name() == binary.name)
+    let has_tiers = binary.package.file_name().is_some_and(|name| name == "tests" || name == "daemon");
+    tiers::ALL.into_iter().find(|tier| has_tiers && tier.name() == binary.name)
 }
 
 fn execute(binary: &Binary, built: &Built, filter: Option<&str>, arguments: &[&str]) -> Result<Count> {

@@ -1,5 +1,6 @@
 //! The test tiers: what each needs of the machine, and whether this machine has it. A tier is a test binary of the
-//! `nodetap-tests` package with the feature of its name; what its tests do is not known here.
+//! `nodetap-tests` package with the feature of its name, and one of the `nodetap` package for tests of single modules;
+//! what its tests do is not known here.
 
 use std::fs;
 use std::process::Command;

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 
-use netlink_packet_sock_diag::SockDiagMessage;
-use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
 use netlink_packet_sock_diag::inet::nlas::Nla;
-use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
-use netlink_sys::protocols::NETLINK_SOCK_DIAG;
+use netlink_packet_sock_diag::inet::{ExtensionFlags, StateFlags};
+
+use super::sockets;
 
 /// One listening socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +19,8 @@ pub struct Listener {
     pub inode: u32,
     /// Bound with IPV6_V6ONLY.
     pub v6only: bool,
+    /// The control group (version 2) of whoever made it; 0 where the kernel does not tell (before Linux 5.8).
+    pub cgroup: u64,
 }
 
 /// All of them, by cookie.
@@ -28,23 +29,14 @@ pub struct Listener {
 /// What the kernel answers; `ENOENT` where `sock_diag` is not built in.
 pub fn listeners() -> io::Result<BTreeMap<u64, Listener>> {
     let mut found = BTreeMap::new();
-    for (family, socket_id) in [(AF_INET, SocketId::new_v4()), (AF_INET6, SocketId::new_v6())] {
-        let request = SockDiagMessage::InetRequest(InetRequest {
-            family,
-            protocol: IPPROTO_TCP,
-            extensions: ExtensionFlags::empty(),
-            states: StateFlags::LISTEN,
-            socket_id,
-        });
-        super::dump(NETLINK_SOCK_DIAG, request, |message| {
-            let SockDiagMessage::InetResponse(response) = message else { return };
-            let id = &response.header.socket_id;
-            let cookie = u64::from_ne_bytes(id.cookie);
-            let v6only = response.nlas.iter().any(|nla| matches!(nla, Nla::SkV6Only(true)));
-            let address = SocketAddr::new(id.source_address, id.source_port);
-            found.insert(cookie, Listener { address, cookie, inode: response.header.inode, v6only });
-        })?;
-    }
+    sockets::dump(StateFlags::LISTEN, &ExtensionFlags::empty(), |response| {
+        let id = &response.header.socket_id;
+        let cookie = u64::from_ne_bytes(id.cookie);
+        let v6only = response.nlas.iter().any(|nla| matches!(nla, Nla::SkV6Only(true)));
+        let address = SocketAddr::new(id.source_address, id.source_port);
+        let cgroup = sockets::cgroup(response);
+        found.insert(cookie, Listener { address, cookie, inode: response.header.inode, v6only, cgroup });
+    })?;
     Ok(found)
 }
 

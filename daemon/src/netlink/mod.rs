@@ -1,13 +1,16 @@
-//! What the kernel tells about this network namespace: its routes and its listening sockets. It refuses to know what
-//! they are used for.
+//! What the kernel tells about this network namespace: its addresses, its routes and its sockets. It refuses to know
+//! what they are used for.
 
+pub mod addresses;
+pub mod connections;
 pub mod listeners;
 pub mod routes;
+mod sockets;
 
 use std::io;
 
 use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload,
     NetlinkSerializable,
 };
 use netlink_sys::{Socket, SocketAddr};
@@ -23,16 +26,7 @@ fn dump<M>(protocol: isize, request: M, mut each: impl FnMut(M)) -> io::Result<(
 where
     M: NetlinkSerializable + NetlinkDeserializable + std::fmt::Debug,
 {
-    let mut socket = Socket::new(protocol)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(request));
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
+    let socket = send(protocol, request, NLM_F_REQUEST | NLM_F_DUMP)?;
     for _ in 0..MESSAGES {
         let (datagram, _) = socket.recv_from_full()?;
         let mut rest = datagram.as_slice();
@@ -51,4 +45,36 @@ where
         }
     }
     Err(io::Error::new(io::ErrorKind::InvalidData, "the kernel's answer does not end"))
+}
+
+/// Orders one thing and waits until it is done.
+///
+/// # Errors
+/// What the kernel answers.
+fn order<M>(protocol: isize, request: M) -> io::Result<()>
+where
+    M: NetlinkSerializable + NetlinkDeserializable + std::fmt::Debug,
+{
+    let socket = send(protocol, request, NLM_F_REQUEST | NLM_F_ACK)?;
+    let (datagram, _) = socket.recv_from_full()?;
+    let message = NetlinkMessage::<M>::deserialize(&datagram)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+    match message.payload {
+        NetlinkPayload::Error(error) if error.code.is_some() => Err(error.to_io()),
+        _ => Ok(()),
+    }
+}
+
+fn send<M: NetlinkSerializable>(protocol: isize, request: M, flags: u16) -> io::Result<Socket> {
+    let mut socket = Socket::new(protocol)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    let mut header = NetlinkHeader::default();
+    header.flags = flags;
+    let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(request));
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    socket.send(&bytes, 0)?;
+    Ok(socket)
 }

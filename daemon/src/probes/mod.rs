@@ -18,6 +18,8 @@ pub use maps::{Counts, Maps};
 pub use ring::{Observation, Observed, Ring, WhyDirect};
 pub use wire::monotonic_ns;
 
+use crate::netns;
+
 /// The compiled programs. Checked in, so that a plain `cargo build` needs no eBPF toolchain; `cargo xtask ebpf` makes it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/nodetap.bpf.o");
 
@@ -123,7 +125,7 @@ impl Probes {
         let sk_lookup: &mut SkLookup = program(&mut ebpf, SK_LOOKUP)?;
         sk_lookup.load().map_err(|source| Error::Program { name: SK_LOOKUP, source })?;
         let settings = Settings {
-            netns_cookie: wire::netns_cookie().map_err(Error::Namespace)?,
+            netns_cookie: netns::cookie::here().map_err(Error::Namespace)?,
             flags: 0,
             shards4: shards(&listeners.outbound4),
             shards6: shards(&listeners.outbound6),

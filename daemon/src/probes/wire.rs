@@ -1,9 +1,7 @@
-//! Between Rust's values and the bytes of the contract. The only module of the daemon with `unsafe`.
-#![allow(unsafe_code, reason = "values cross to the kernel as bytes, and one socket option has no safe wrapper")]
+//! Between Rust's values and the bytes of the contract. Beside one socket option, the only `unsafe` of the daemon.
+#![allow(unsafe_code, reason = "values cross to the kernel as bytes")]
 
-use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::os::fd::AsRawFd;
 
 use nodetap_ebpf_common::{Address, COMM, Endpoint, Event, MAPPED, Origin, Route, Settings, Steered};
 
@@ -29,24 +27,6 @@ pub(super) fn event(bytes: &[u8]) -> Option<Event> {
     // SAFETY: long enough, and every bit pattern is a valid `Event`; the ring aligns to 8 bytes, but this does not
     // rely on it.
     Some(unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast::<Event>()) })
-}
-
-/// The kernel's identifier of this thread's network namespace (SO_NETNS_COOKIE, Linux 5.14).
-pub(super) fn netns_cookie() -> io::Result<u64> {
-    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None)?;
-    let mut cookie = 0u64;
-    let mut length: libc::socklen_t = 8;
-    // SAFETY: the descriptor lives for the length of the call, and the kernel writes at most `length` = 8 bytes.
-    let answer = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut length,
-        )
-    };
-    if answer == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
 
 pub(super) fn address(ip: IpAddr) -> Address {

@@ -1,0 +1,127 @@
+//! Every TCP connection that is established in this network namespace, and the end of idle ones.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6};
+use netlink_packet_sock_diag::inet::nlas::Nla;
+use netlink_packet_sock_diag::inet::{ExtensionFlags, InetResponse, SocketId, StateFlags};
+
+use super::sockets;
+
+/// One end of an established connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connection {
+    pub local: SocketAddr,
+    pub remote: SocketAddr,
+    /// The kernel's identifier of the socket, the same that its hooks see.
+    pub cookie: u64,
+    /// As [`super::listeners::Listener::cgroup`]; an accepted connection has that of its listener.
+    pub cgroup: u64,
+    /// For how long no byte came or went; nothing while some are on their way.
+    pub idle: Duration,
+    interface: u32,
+}
+
+/// All of them.
+///
+/// # Errors
+/// What the kernel answers; `ENOENT` where `sock_diag` is not built in.
+pub fn connections() -> io::Result<Vec<Connection>> {
+    let mut found = Vec::new();
+    sockets::dump(StateFlags::ESTABLISHED, &ExtensionFlags::INFO, |response| found.push(connection(response)))?;
+    Ok(found)
+}
+
+fn connection(response: &InetResponse) -> Connection {
+    let id = &response.header.socket_id;
+    let quiet = response.nlas.iter().find_map(|nla| match nla {
+        Nla::TcpInfo(info) => quiet(info),
+        _ => None,
+    });
+    let waiting = response.header.recv_queue > 0 || response.header.send_queue > 0;
+    Connection {
+        local: SocketAddr::new(id.source_address, id.source_port),
+        remote: SocketAddr::new(id.destination_address, id.destination_port),
+        cookie: u64::from_ne_bytes(id.cookie),
+        cgroup: sockets::cgroup(response),
+        idle: quiet.filter(|_| !waiting).unwrap_or_default(),
+        interface: id.interface_id,
+    }
+}
+
+/// `tcpi_last_data_sent` and `tcpi_last_data_recv` in `struct tcp_info` of linux/tcp.h: milliseconds ago.
+const LAST_DATA: [usize; 2] = [44, 52];
+
+fn quiet(info: &[u8]) -> Option<Duration> {
+    let ago = |at: usize| Some(u32::from_ne_bytes(info.get(at..at + 4)?.try_into().ok()?));
+    let [sent, came] = LAST_DATA.map(ago);
+    Some(Duration::from_millis(sent?.min(came?).into()))
+}
+
+impl Connection {
+    /// Ends it: our side reads ECONNABORTED, the other gets a reset. It takes CAP_NET_ADMIN.
+    ///
+    /// # Errors
+    /// `NotFound` when it is gone; `ENOTSUP` where the kernel was built without it (CONFIG_INET_DIAG_DESTROY).
+    pub fn destroy(&self) -> io::Result<()> {
+        let family = match self.local.ip() {
+            IpAddr::V4(_) => AF_INET,
+            IpAddr::V6(_) => AF_INET6,
+        };
+        let socket_id = SocketId {
+            source_port: self.local.port(),
+            destination_port: self.remote.port(),
+            source_address: self.local.ip(),
+            destination_address: self.remote.ip(),
+            interface_id: self.interface,
+            // With the cookie no other connection can be meant, whatever became of this one.
+            cookie: self.cookie.to_ne_bytes(),
+        };
+        sockets::destroy(family, StateFlags::ESTABLISHED, socket_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Instant;
+
+    use super::*;
+
+    fn pair(address: &str) -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind(address).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (client, listener.accept().unwrap().0)
+    }
+
+    fn find(stream: &TcpStream) -> Option<Connection> {
+        let (local, remote) = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
+        connections().unwrap().into_iter().find(|found| found.local == local && found.remote == remote)
+    }
+
+    #[test]
+    fn both_ends_of_a_connection_of_this_process_are_found() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let (client, server) = pair(address);
+            let (one, other) = (find(&client).unwrap(), find(&server).unwrap());
+            assert_ne!(one.cookie, other.cookie);
+            drop((client, server));
+        }
+    }
+
+    #[test]
+    fn one_that_has_bytes_to_read_is_not_idle() {
+        let (mut client, server) = pair("127.0.0.1:0");
+        let begun = Instant::now();
+        while find(&server).unwrap().idle < Duration::from_millis(30) {
+            assert!(begun.elapsed() < Duration::from_secs(10));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        client.write_all(b"x").unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(find(&server).unwrap().idle, Duration::ZERO);
+    }
+}
