@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ulid::Ulid;
 
+pub use crate::target::{Target, TargetKind};
+
 /// Microseconds since 1970-01-01 UTC.
 pub type UnixMicros = u64;
 /// Microseconds after the `time` of the record that carries it.
@@ -103,13 +105,18 @@ pub struct Connection {
     pub id: Ulid,
     pub direction: Direction,
     pub via: Via,
-    /// The command line's or pod's name for the target.
-    pub target: String,
+    pub target: Arc<Target>,
+    /// Which container of the pod.
+    pub container: Option<Arc<str>>,
     pub process: Option<Process>,
     /// The real client, never an address of ours.
     pub client: SocketAddr,
+    /// Who that is (`shop/client`), where it is known.
+    pub client_name: Option<Arc<str>>,
     /// The original destination, never an address of ours.
     pub server: SocketAddr,
+    /// Who that is (`web.shop.svc.cluster.local`), where it is known.
+    pub server_name: Option<Arc<str>>,
     /// When it was accepted.
     pub accepted: UnixMicros,
 }
@@ -267,7 +274,7 @@ pub struct ConnectionSummary {
 pub struct Loss {
     pub time: UnixMicros,
     pub until: UnixMicros,
-    pub target: String,
+    pub target: Arc<Target>,
     /// A fixed word: `queue_full`, `disk_full`, `store_full`, `write_error`, `tap_panic`, `kernel_ring_full`, `stray`, ….
     pub reason: Cow<'static, str>,
     pub exchanges: u64,

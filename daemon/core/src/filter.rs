@@ -4,8 +4,9 @@ use regex::bytes::{Regex as BytesRegex, RegexBuilder as BytesRegexBuilder};
 use regex::{Regex, RegexBuilder};
 
 use crate::decode;
-use crate::exchange::{Direction, Event, Exchange, Message, UnixMicros};
+use crate::exchange::{Direction, Event, Exchange, Message, Target, UnixMicros};
 use crate::row::Row;
+use crate::selector::{self, Selector};
 use crate::url;
 
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +15,8 @@ pub enum Error {
     Status(String),
     #[error("{0:?} is no regular expression: {1}")]
     Regex(String, regex::Error),
+    #[error(transparent)]
+    Selector(#[from] selector::Error),
 }
 
 /// Patterns of `--host` and the like: see [`Glob`].
@@ -31,6 +34,34 @@ pub struct Filter {
     pub since: Option<UnixMicros>,
     pub grep: Option<Grep>,
     pub direction: Option<Direction>,
+    pub pods: Pods,
+}
+
+/// Which pods somebody wants to see; a command is none, so that any of these keeps it out.
+#[derive(Debug, Clone, Default)]
+pub struct Pods {
+    /// Any of them.
+    pub namespaces: Vec<String>,
+    /// Any of them: names of pods.
+    pub names: Vec<Glob>,
+    /// Asked of the labels that were recorded.
+    pub selector: Option<Selector>,
+}
+
+impl Pods {
+    /// All pods, and commands too?
+    pub fn is_everything(&self) -> bool {
+        self.namespaces.is_empty() && self.names.is_empty() && self.selector.is_none()
+    }
+
+    pub fn matches(&self, target: &Target) -> bool {
+        let Self { namespaces, names, selector } = self;
+        let pod = target.pod();
+        let label = |key: &str| target.labels.get(key).map(String::as_str);
+        any(namespaces, |namespace| target.namespace.as_deref() == Some(namespace))
+            && any(names, |glob| pod.is_some_and(|pod| glob.matches(pod)))
+            && selector.as_ref().is_none_or(|selector| pod.is_some() && selector.matches(label))
+    }
 }
 
 /// A pattern in which `*` stands for anything and `?` for one character. Case does not matter.
@@ -146,13 +177,14 @@ impl Filter {
         self.facts(event) && self.text(event)
     }
 
-    /// All but `grep`. A message has a time, a direction and the address that was called, and no method, status or
-    /// path; losses match only a filter that asks for nothing but a time.
+    /// All but `grep`. A message has a time, a direction, a target and the address that was called, and no method, status
+    /// or path; losses match only a filter that asks for nothing but a time and a target.
     pub fn facts(&self, event: &Event) -> bool {
         let Some(row) = Row::of(event) else { return self.matches_loss(event) };
         let code = row.http.as_ref().map(|http| http.status);
         self.since.is_none_or(|since| row.time >= since)
             && self.direction.is_none_or(|direction| row.connection.direction == direction)
+            && self.pods.matches(&row.connection.target)
             && any(&self.methods, |method| row.http.is_some() && method.eq_ignore_ascii_case(row.method()))
             && any(&self.statuses, |status| code.is_some_and(|code| status.matches(code)))
             && any(&self.hosts, |glob| host_matches(glob, &row))
@@ -171,9 +203,10 @@ impl Filter {
 
     fn matches_loss(&self, event: &Event) -> bool {
         let Event::Loss(loss) = event else { return false };
-        let Self { hosts, methods, statuses, paths, since, grep, direction } = self;
+        let Self { hosts, methods, statuses, paths, since, grep, direction, pods } = self;
         let anything = hosts.is_empty() && methods.is_empty() && statuses.is_empty() && paths.is_empty();
-        anything && grep.is_none() && direction.is_none() && since.is_none_or(|since| loss.until >= since)
+        let untold = grep.is_none() && direction.is_none();
+        anything && untold && since.is_none_or(|since| loss.until >= since) && pods.matches(&loss.target)
     }
 }
 
@@ -256,6 +289,34 @@ mod tests {
         assert_eq!(count(Filter { since: Some(1_000_001_624), ..none() }), 0);
         assert_eq!(count(Filter { direction: Some(Direction::Inbound), ..none() }), 0);
         assert_eq!(count(Filter { grep: Some(Grep::new("^hello$").unwrap()), ..none() }), 1);
+    }
+
+    #[test]
+    fn pods_are_known_by_namespace_name_and_labels_and_commands_are_none() {
+        let of_pod = Event::from(samples::of_pod());
+        let Event::Exchange(exchange) = &of_pod else { unreachable!() };
+        let target = std::sync::Arc::clone(&exchange.connection.target);
+        let loss = crate::exchange::Loss { time: 1, until: 2, target, reason: "x".into(), exchanges: 1, bytes: 0 };
+        let command = Event::from(samples::exchange());
+        let selector = |text: &str| Some(text.parse().unwrap());
+        for (pods, expected) in [
+            (Pods { namespaces: vec!["other".into(), "shop".into()], ..Pods::default() }, true),
+            (Pods { namespaces: vec!["sho".into()], ..Pods::default() }, false),
+            (Pods { names: globs(&["web-6774cc6887-rjz5j"]), ..Pods::default() }, true),
+            (Pods { names: globs(&["web-*"]), ..Pods::default() }, true),
+            (Pods { names: globs(&["web"]), ..Pods::default() }, false),
+            (Pods { selector: selector("app=web,tier!=back"), ..Pods::default() }, true),
+            (Pods { selector: selector("!app"), ..Pods::default() }, false),
+        ] {
+            let filter = Filter { pods, ..Filter::default() };
+            assert_eq!(filter.matches(&of_pod), expected, "{filter:?}");
+            assert_eq!(filter.matches(&Event::Loss(loss.clone())), expected, "{filter:?}");
+            assert!(!filter.matches(&command), "{filter:?}");
+            assert!(!filter.pods.is_everything());
+        }
+        // A command has no labels, which would meet this one.
+        let filter = Filter { pods: Pods { selector: selector("!app"), ..Pods::default() }, ..Filter::default() };
+        assert!(!filter.matches(&command));
     }
 
     #[test]

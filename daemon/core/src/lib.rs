@@ -24,9 +24,11 @@ pub mod row;
 #[cfg(test)]
 mod samples;
 pub mod segment;
+pub mod selector;
 pub mod size;
 pub mod style;
 pub mod table;
+pub mod target;
 pub mod text;
 pub mod time;
 pub mod ulid;

@@ -31,7 +31,7 @@ pub fn line(event: &Event, style: Style) -> Option<String> {
         parts.push(format!("{sent}→ {received}← messages"));
     }
     parts.extend(row.duration.map(duration));
-    parts.push(style.paint(Colour::Dim, &one_line(&row.process())));
+    parts.push(style.paint(Colour::Dim, &one_line(&row.who())));
     if row.outcome != Outcome::Complete {
         let why = row.detail.map_or(String::new(), |detail| format!(": {detail}"));
         parts.push(style.paint(of_outcome(row.outcome), &format!("({}{})", outcome(row.outcome), one_line(&why))));
@@ -56,6 +56,14 @@ mod tests {
         assert_eq!(
             line(&exchange.into(), Style::Ansi).unwrap(),
             "\x1b[2m→\x1b[0m \x1b[32m200\x1b[0m \x1b[1mGET\x1b[0m http://web.shop/items?q=1 14 B 5.1 ms \x1b[2mcurl[4711]\x1b[0m"
+        );
+    }
+
+    #[test]
+    fn of_a_pod_its_name_is_said() {
+        assert_eq!(
+            line(&samples::of_pod().into(), Style::Plain).unwrap(),
+            "← 200 GET http://web.shop/items?q=1 14 B 5.1 ms shop/web-6774cc6887-rjz5j"
         );
     }
 

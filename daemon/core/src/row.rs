@@ -158,6 +158,16 @@ impl<'a> Row<'a> {
     pub fn process(&self) -> String {
         self.connection.process.as_ref().map_or_else(String::new, |one| format!("{}[{}]", one.name, one.pid))
     }
+
+    /// `shop/web-6774cc6887-rjz5j`, if the target is a pod.
+    pub fn pod(&self) -> Option<String> {
+        self.connection.target.pod().map(|_| self.connection.target.to_string())
+    }
+
+    /// Whose it was: the pod, or the process.
+    pub fn who(&self) -> String {
+        self.pod().unwrap_or_else(|| self.process())
+    }
 }
 
 fn passthrough(tls: &TlsFacts) -> Option<&str> {

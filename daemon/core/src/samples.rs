@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::exchange::{
     Body, Bytes, Connection, ConnectionSummary, Direction, Event, Exchange, Loss, Message, MessageKind, Messages,
-    Outcome, Process, Protocol, Sender, StreamMessage, Timing, TlsFacts, Via,
+    Outcome, Process, Protocol, Sender, StreamMessage, Target, TargetKind, Timing, TlsFacts, Via,
 };
 use crate::ulid::{Ulid, UlidSource};
 
@@ -35,10 +35,13 @@ pub(crate) fn exchange() -> Exchange {
         id: ids.next(TIME),
         direction: Direction::Outbound,
         via: Via::Transparent,
-        target: "curl".into(),
+        target: Target::command("curl"),
+        container: None,
         process: Some(Process { pid: 4711, name: "curl".into() }),
         client: "127.0.0.1:50000".parse().unwrap(),
+        client_name: None,
         server: "10.0.0.7:8080".parse().unwrap(),
+        server_name: None,
         accepted: TIME,
     };
     Exchange {
@@ -63,6 +66,34 @@ pub(crate) fn exchange() -> Exchange {
 
 fn in_messages(head: &str, size: u64) -> Message {
     Message { body: Body { size, kept: vec![], in_messages: true }, ..message(head, "") }
+}
+
+/// A pod with all that is known of one.
+pub(crate) fn pod() -> Arc<Target> {
+    let text = |text: &str| Some(text.to_owned());
+    let labels = [("app", "web"), ("tier", "front")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    Arc::new(Target {
+        kind: TargetKind::Pod,
+        name: "web-6774cc6887-rjz5j".into(),
+        namespace: text("shop"),
+        workload: text("Deployment/web"),
+        node: text("n1"),
+        labels: labels.into(),
+    })
+}
+
+/// The same GET, which a pod was asked by another.
+pub(crate) fn of_pod() -> Exchange {
+    let exchange = exchange();
+    let connection = Connection {
+        direction: Direction::Inbound,
+        target: pod(),
+        container: Some("app".into()),
+        client_name: Some("shop/client".into()),
+        server_name: Some("web.shop.svc.cluster.local".into()),
+        ..(*exchange.connection).clone()
+    };
+    Exchange { connection: Arc::new(connection), ..exchange }
 }
 
 /// A GET over HTTP/2 whose TLS was opened.
@@ -197,13 +228,13 @@ pub(crate) fn all() -> Vec<Event> {
         response.trailers = b"X-T: 1\r\n".to_vec();
     }
     let reason = "queue_full".into();
-    let loss = Loss { time: TIME, until: TIME + 5, target: "curl".into(), reason, exchanges: 17, bytes: 4 };
+    let loss = Loss { time: TIME, until: TIME + 5, target: Target::command("curl"), reason, exchanges: 17, bytes: 4 };
     let mut pinned = connection();
     if let Some(tls) = &mut pinned.tls {
         tls.passthrough = Some("client_rejected".into());
     }
     let mut all = vec![exchange().into(), connection().into(), refused.into(), binary.into(), Event::Loss(loss)];
-    all.extend([http2().into(), grpc_call().into(), websocket().into(), pinned.into()]);
+    all.extend([http2().into(), grpc_call().into(), websocket().into(), pinned.into(), of_pod().into()]);
     all.extend(messages().into_iter().map(|message| Event::Message(Box::new(message))));
     all
 }

@@ -21,6 +21,8 @@ pub struct Layout {
     pub wide: bool,
     /// How many of an id's last characters are shown (the first are those of its neighbours).
     pub id_width: usize,
+    /// There are pods among the targets.
+    pub pods: bool,
 }
 
 struct Column {
@@ -44,7 +46,11 @@ impl Layout {
             column("ID", if self.wide { Ulid::LENGTH } else { self.id_width }, false),
             column("TIME", time, false),
             column("DIR", 3, false),
-            column("PROCESS", if self.wide { 22 } else { 14 }, false),
+            match (self.wide, self.pods) {
+                (true, _) => column("PROCESS", 22, false),
+                (false, false) => column("PROCESS", 14, false),
+                (false, true) => column("POD", 32, false),
+            },
             column("METHOD", 7, false),
             column("STATUS", 6, true),
             column("URL", 0, false),
@@ -53,6 +59,9 @@ impl Layout {
             column("OUTCOME", 14, false),
         ];
         if self.wide {
+            if self.pods {
+                columns.push(column("POD", 40, false));
+            }
             columns.push(column("PROTOCOL", 9, false));
             columns.push(column("CLIENT", 21, false));
             columns.push(column("SERVER", 21, false));
@@ -87,7 +96,7 @@ impl Layout {
             if self.wide { id.clone() } else { short.to_owned() },
             time,
             direction.to_owned(),
-            row.process(),
+            if self.wide { row.process() } else { row.who() },
             row.method().to_owned(),
             row.status().into_owned(),
             row.what(if self.wide { Ulid::LENGTH } else { self.id_width }),
@@ -96,6 +105,9 @@ impl Layout {
             outcome(row.outcome).to_owned(),
         ];
         if self.wide {
+            if self.pods {
+                cells.push(row.pod().unwrap_or_else(|| "-".to_owned()));
+            }
             cells.push(protocol(row.protocol).to_owned());
             cells.extend([client.to_string(), server.to_string(), connection.to_string()]);
             let parts: Vec<&str> = [row.passthrough, row.detail].into_iter().flatten().collect();
@@ -137,7 +149,7 @@ mod tests {
     use crate::samples;
 
     fn layout(width: Option<usize>) -> Layout {
-        Layout { width, style: Style::Plain, zone: TimeZone::UTC, wide: false, id_width: 6 }
+        Layout { width, style: Style::Plain, zone: TimeZone::UTC, wide: false, id_width: 6, pods: false }
     }
 
     fn row(event: &Event, layout: &Layout) -> String {
@@ -167,6 +179,18 @@ mod tests {
         let path = "x".repeat(300);
         long.request.head = format!("GET /{path} HTTP/1.1\r\n\r\n").into_bytes();
         assert!(row(&long.into(), &layout(None)).contains(&path));
+    }
+
+    #[test]
+    fn pods_are_shown_with_their_namespace_also_beside_the_process() {
+        let event = samples::of_pod().into();
+        for wide in [false, true] {
+            let layout = Layout { pods: true, wide, ..layout(None) };
+            assert!(row(&event, &layout).contains(" shop/web-6774cc6887-rjz5j "), "{}", row(&event, &layout));
+            assert_eq!(row(&event, &layout).contains("curl[4711]"), wide);
+            assert!(layout.heading().contains("POD"));
+        }
+        assert!(!layout(None).heading().contains("POD"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nodetap_core::exchange::{Connection, Direction, UnixMicros, Via};
+use nodetap_core::exchange::{Connection, Direction, Target, UnixMicros, Via};
 use nodetap_core::ulid::Ulid;
 use socket2::{Domain, Socket, Type};
 
@@ -140,7 +140,7 @@ pub trait Steering: Send + Sync + 'static {
 pub struct Explicit {
     pub listeners: Vec<Listener>,
     /// What records call the target.
-    pub target: String,
+    pub target: Arc<Target>,
     /// How clients' names are resolved.
     pub names: Arc<Names>,
     /// See [`Forward::patience`].
@@ -177,7 +177,19 @@ impl Explicit {
 
     fn connection(&self, arrival: &Arrival, direction: Direction, via: Via, server: SocketAddr) -> Connection {
         let Arrival { id, client, at: accepted, .. } = *arrival;
-        Connection { id, direction, via, target: self.target.clone(), process: None, client, server, accepted }
+        Connection {
+            id,
+            direction,
+            via,
+            target: Arc::clone(&self.target),
+            container: None,
+            process: None,
+            client,
+            client_name: None,
+            server,
+            server_name: None,
+            accepted,
+        }
     }
 }
 

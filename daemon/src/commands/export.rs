@@ -11,7 +11,7 @@ use nodetap_core::har;
 
 use super::ls::{for_each, json, line};
 use super::output::{Failure, report};
-use super::remote::{Cluster, Remote};
+use super::remote::{Access, Remote};
 use super::select::{Selection, Source, warn_of_losses};
 use crate::query::Ask;
 use crate::query::ask::Messages;
@@ -30,11 +30,8 @@ enum Kind {
 /// Write a recording for other programs
 #[derive(Debug, Clone, Args)]
 pub struct Export {
-    /// Of the cluster: the records of this pod
-    #[arg(value_name = "POD", conflicts_with = "from")]
-    pod: Option<String>,
     #[command(flatten)]
-    cluster: Cluster,
+    access: Access,
     #[command(flatten)]
     source: Source,
     #[command(flatten)]
@@ -53,7 +50,7 @@ impl Export {
 
     fn export(&self) -> Result<(), Failure> {
         let filter = self.selection.filter()?;
-        if let Some(remote) = self.cluster.reach(self.pod.is_some() || self.selection.means_cluster(&self.source))? {
+        if let Some(remote) = self.selection.cluster(&self.access, &self.source)? {
             return self.export_cluster(&remote);
         }
         let mut index = self.source.index()?;
@@ -69,7 +66,7 @@ impl Export {
 
     fn export_cluster(&self, remote: &Remote) -> Result<(), Failure> {
         let messages = if self.format == Kind::Har { Messages::Grouped } else { Messages::All };
-        let ask = Ask { pod: self.pod.clone(), messages, ..self.selection.ask() };
+        let ask = Ask { messages, ..self.selection.ask() };
         match self.to.as_ref().filter(|path| path.as_os_str() != "-") {
             None => write_cluster(self.format, remote, ask, BufWriter::new(io::stdout().lock())),
             Some(path) => {

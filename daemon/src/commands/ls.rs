@@ -11,8 +11,8 @@ use nodetap_core::text::one_line;
 use nodetap_core::{size, time};
 
 use super::output::{Failure, layout, report, warn};
-use super::remote::{Cluster, Remote};
-use super::select::{Format, Selection, Source, warn_of_losses};
+use super::remote::{Access, Remote};
+use super::select::{Format, Selection, Source, has_pods, warn_of_losses};
 use crate::query::Ask;
 use crate::query::ask::Messages;
 use crate::query::chosen::Chosen;
@@ -24,11 +24,8 @@ pub(super) const CLUSTER_ID_WIDTH: usize = 8;
 /// List what was recorded
 #[derive(Debug, Clone, Args)]
 pub struct Ls {
-    /// Of the cluster: the records of this pod
-    #[arg(value_name = "POD", conflicts_with = "from")]
-    pod: Option<String>,
     #[command(flatten)]
-    cluster: Cluster,
+    access: Access,
     #[command(flatten)]
     source: Source,
     #[command(flatten)]
@@ -51,7 +48,7 @@ impl Ls {
 
     fn list(&self, out: &mut dyn Write) -> Result<(), Failure> {
         let filter = self.selection.filter()?;
-        if let Some(remote) = self.cluster.reach(self.pod.is_some() || self.selection.means_cluster(&self.source))? {
+        if let Some(remote) = self.selection.cluster(&self.access, &self.source)? {
             return self.list_cluster(&remote, out);
         }
         let mut index = self.source.index()?;
@@ -70,8 +67,8 @@ impl Ls {
 
     fn list_cluster(&self, remote: &Remote, out: &mut dyn Write) -> Result<(), Failure> {
         let messages = if self.messages { Messages::Matching } else { Messages::None };
-        let ask = Ask { pod: self.pod.clone(), messages, losses: self.losses, ..self.selection.ask() };
-        let layout = layout(self.output == Format::Wide, CLUSTER_ID_WIDTH);
+        let ask = Ask { messages, losses: self.losses, ..self.selection.ask() };
+        let layout = layout(self.output == Format::Wide, CLUSTER_ID_WIDTH, true);
         match (self.output, self.losses) {
             (Format::Json, _) => {}
             (_, true) => loss_heading(out)?,
@@ -118,7 +115,7 @@ pub(super) fn line(event: &Event, out: &mut dyn Write) -> Result<(), Failure> {
 }
 
 fn table(index: &mut Index, chosen: Chosen<'_>, wide: bool, out: &mut dyn Write) -> Result<(), Failure> {
-    let layout = layout(wide, index.id_width());
+    let layout = layout(wide, index.id_width(), has_pods(index));
     writeln!(out, "{}", layout.heading())?;
     for_each(index, chosen, false, |_, event| {
         if let Some(row) = Row::of(&event) {
@@ -142,10 +139,10 @@ fn loss_heading(out: &mut dyn Write) -> Result<(), Failure> {
 }
 
 fn loss_row(loss: &Loss, out: &mut dyn Write) -> Result<(), Failure> {
-    let zone = layout(false, 0).zone;
+    let zone = layout(false, 0, false).zone;
     let Loss { time, until, target, reason, exchanges, bytes } = loss;
     let (time, until) = (time::in_full(*time, &zone), time::in_full(*until, &zone));
-    let (target, size) = (one_line(target).into_owned(), size::show(*bytes));
+    let (target, size) = (one_line(&target.to_string()).into_owned(), size::show(*bytes));
     writeln!(out, "{time:<34} {until:<34} {target:<16} {reason:<12} {exchanges:>8} {size:>10}")?;
     Ok(())
 }

@@ -93,8 +93,8 @@ pub(crate) fn style(terminal: bool) -> Style {
     if terminal && !no_colour { Style::Ansi } else { Style::Plain }
 }
 
-/// A table for stdout, as wide as the terminal if it is one.
-pub(crate) fn layout(wide: bool, id_width: usize) -> Layout {
+/// A table for stdout, as wide as the terminal if it is one; `pods`: with a column for them.
+pub(crate) fn layout(wide: bool, id_width: usize, pods: bool) -> Layout {
     let terminal = io::stdout().is_terminal();
     let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
     Layout {
@@ -103,5 +103,6 @@ pub(crate) fn layout(wide: bool, id_width: usize) -> Layout {
         zone: TimeZone::system(),
         wide,
         id_width,
+        pods,
     }
 }

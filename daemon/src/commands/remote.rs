@@ -29,34 +29,11 @@ const NO_API: &str = "this cluster has no nodetap API: `kubectl apply -k deploy/
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct Access {
     /// Context of the kubeconfig [default: the current one]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "from")]
     pub(super) context: Option<String>,
     /// The kubeconfig [default: $KUBECONFIG, then ~/.kube/config, then the pod's service account]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "from")]
     pub(super) kubeconfig: Option<PathBuf>,
-}
-
-/// Whose records of a cluster, besides a pod's name.
-#[derive(Debug, Clone, Default, Args)]
-pub(super) struct Cluster {
-    /// Read from the cluster: the records of this namespace [default with a pod or selector: the context's]
-    #[arg(short, long, value_name = "NS", conflicts_with = "from")]
-    namespace: Option<String>,
-    #[command(flatten)]
-    access: Access,
-}
-
-impl Cluster {
-    /// The cluster, if something says that it is meant; else the local folder is.
-    pub(super) fn reach(&self, pod_or_selector: bool) -> Result<Option<Remote>, Failure> {
-        let Access { context, kubeconfig } = &self.access;
-        if self.namespace.is_none() && !pod_or_selector && context.is_none() && kubeconfig.is_none() {
-            return Ok(None);
-        }
-        let Connection { runtime, client, namespace } = self.access.connect()?;
-        let namespace = self.namespace.clone().unwrap_or(namespace);
-        Ok(Some(Remote { runtime, client, namespace }))
-    }
 }
 
 /// A client, and the namespace of its context.
@@ -67,6 +44,15 @@ pub(super) struct Connection {
 }
 
 impl Access {
+    /// The cluster, if it is meant, or something here says so; else the local folder is.
+    pub(super) fn reach(&self, meant: bool, namespace: Option<&str>) -> Result<Option<Remote>, Failure> {
+        if !meant && self.context.is_none() && self.kubeconfig.is_none() {
+            return Ok(None);
+        }
+        let Connection { runtime, client, namespace: own } = self.connect()?;
+        Ok(Some(Remote { runtime, client, namespace: namespace.map_or(own, ToOwned::to_owned) }))
+    }
+
     /// Nothing is sent yet.
     pub(super) fn connect(&self) -> Result<Connection, Failure> {
         let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -103,7 +89,7 @@ impl Access {
 pub(super) struct Remote {
     runtime: Runtime,
     client: Client,
-    pub(super) namespace: String,
+    namespace: String,
 }
 
 /// How an answer ended.
@@ -186,6 +172,8 @@ impl Remote {
 
     fn ask(&self, id: &str, ask: &Ask) -> Result<Answer<'_>, Failure> {
         let namespace = &self.namespace;
+        // It stands in the path.
+        let ask = Ask { namespace: None, ..ask.clone() };
         let path = format!("/apis/{GROUP}/{VERSION}/namespaces/{namespace}/exchanges{id}?{}", ask.query());
         let request = Request::get(path).header(ACCEPT, MEDIA_TYPE).body(Body::empty());
         let request = request.map_err(|_| Failure::bad_input(format!("{namespace:?} is no namespace")))?;

@@ -4,12 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use nodetap_core::filter::Filter;
+use nodetap_core::row::Row;
 
 use super::output::{Failure, warn};
+use super::remote::{Access, Remote};
 use crate::query::Ask;
 use crate::query::read::now;
 use crate::store::folder::{default_base, newest};
-use crate::store::read::Index;
+use crate::store::read::{Index, Kind};
 
 /// The folder that is read.
 #[derive(Debug, Clone, Default, Args)]
@@ -42,6 +44,14 @@ pub(super) fn warn_of_losses(index: &Index) {
     }
 }
 
+/// Are there pods among the targets? Those of one recording are all pods, or none of them is: the newest tells.
+pub(super) fn has_pods(index: &mut Index) -> bool {
+    let newest = index.entries.iter().rev().find(|entry| entry.kind() != Kind::Loss).copied();
+    // What cannot be read is reported where it is wanted.
+    let event = newest.and_then(|entry| index.event(entry).ok().flatten());
+    event.as_ref().and_then(Row::of).is_some_and(|row| row.pod().is_some())
+}
+
 /// How records are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(super) enum Format {
@@ -60,9 +70,25 @@ pub(super) enum Direction {
     Out,
 }
 
+/// Which pods are wanted; each option narrows. Without a folder, the cluster is read.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Pods {
+    /// Name of a pod, `*` and `?` allowed
+    #[arg(value_name = "POD")]
+    pod: Option<String>,
+    /// Namespace of the pod [default with a pod or selector: the one of the kubeconfig's context]
+    #[arg(short, long, value_name = "NS")]
+    namespace: Option<String>,
+    /// Labels of the pod, as kubectl takes them: app=web,tier!=back, or app in (web,api)
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    selector: Option<String>,
+}
+
 /// Which records are wanted; each option narrows. How messages are chosen stands in [`crate::query::chosen`].
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct Selection {
+    #[command(flatten)]
+    pods: Pods,
     /// Host or host:port, `*` and `?` allowed; may be repeated
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     host: Vec<String>,
@@ -84,9 +110,6 @@ pub(super) struct Selection {
     /// As seen by the recorded program
     #[arg(long, value_name = "DIRECTION")]
     direction: Option<Direction>,
-    /// Labels of pods, as kubectl has them: app=web,tier!=db
-    #[arg(short = 'l', long, value_name = "SELECTOR")]
-    selector: Option<String>,
 }
 
 impl Selection {
@@ -97,7 +120,9 @@ impl Selection {
     /// The same as a question.
     pub(super) fn ask(&self) -> Ask {
         Ask {
-            selector: self.selector.clone(),
+            namespace: self.pods.namespace.clone(),
+            pod: self.pods.pod.clone(),
+            selector: self.pods.selector.clone(),
             hosts: self.host.clone(),
             methods: self.method.clone(),
             statuses: self.status.clone(),
@@ -112,8 +137,10 @@ impl Selection {
         }
     }
 
-    /// Labels are of pods; without a folder that has some, those of the cluster are meant.
-    pub(super) fn means_cluster(&self, source: &Source) -> bool {
-        self.selector.is_some() && source.from.is_none()
+    /// The cluster, where pods are named and no folder is.
+    pub(super) fn cluster(&self, access: &Access, source: &Source) -> Result<Option<Remote>, Failure> {
+        let Pods { pod, namespace, selector } = &self.pods;
+        let named = pod.is_some() || namespace.is_some() || selector.is_some();
+        access.reach(named && source.from.is_none(), namespace.as_deref())
     }
 }

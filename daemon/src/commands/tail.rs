@@ -11,8 +11,8 @@ use nodetap_core::table::Layout;
 
 use super::ls::{CLUSTER_ID_WIDTH, line};
 use super::output::{Failure, layout, report, warn};
-use super::remote::{Cluster, Ended, Remote};
-use super::select::{Format, Selection, Source};
+use super::remote::{Access, Ended, Remote};
+use super::select::{Format, Selection, Source, has_pods};
 use crate::query::Ask;
 use crate::query::ask::Messages;
 use crate::query::chosen::Chosen;
@@ -32,11 +32,8 @@ const TRIES: u32 = 60;
 /// Show the last records, and new ones as they come
 #[derive(Debug, Clone, Args)]
 pub struct Tail {
-    /// Of the cluster: the records of this pod
-    #[arg(value_name = "POD", conflicts_with = "from")]
-    pod: Option<String>,
     #[command(flatten)]
-    cluster: Cluster,
+    access: Access,
     #[command(flatten)]
     source: Source,
     #[command(flatten)]
@@ -60,7 +57,7 @@ impl Tail {
 
     fn follow(&self, out: &mut dyn Write) -> Result<(), Failure> {
         let filter = self.selection.filter()?;
-        if let Some(remote) = self.cluster.reach(self.pod.is_some() || self.selection.means_cluster(&self.source))? {
+        if let Some(remote) = self.selection.cluster(&self.access, &self.source)? {
             return self.follow_cluster(&remote, out);
         }
         let folder = self.source.folder()?;
@@ -80,7 +77,7 @@ impl Tail {
                 wanted.push(entry);
             }
         }
-        let layout = layout(self.output == Format::Wide, ID_WIDTH.max(index.id_width()));
+        let layout = layout(self.output == Format::Wide, ID_WIDTH.max(index.id_width()), has_pods(&mut index));
         if self.output != Format::Json {
             writeln!(out, "{}", layout.heading())?;
         }
@@ -105,13 +102,13 @@ impl Tail {
     }
 
     fn follow_cluster(&self, remote: &Remote, out: &mut dyn Write) -> Result<(), Failure> {
-        let layout = layout(self.output == Format::Wide, CLUSTER_ID_WIDTH);
+        let layout = layout(self.output == Format::Wide, CLUSTER_ID_WIDTH, true);
         if self.output != Format::Json {
             writeln!(out, "{}", layout.heading())?;
         }
         let watch = !self.no_follow;
-        let (pod, messages) = (self.pod.clone(), Messages::Matching);
-        let mut ask = Ask { pod, messages, tail: Some(self.lines), watch, ..self.selection.ask() };
+        let (tail, messages) = (Some(self.lines), Messages::Matching);
+        let mut ask = Ask { messages, tail, watch, ..self.selection.ask() };
         let (mut live, mut tries) = (false, 0);
         loop {
             let answered = remote.records(ask.clone(), |event| {

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use nodetap_core::exchange::Target;
 use nodetap_proxy::engine::{Engine, Group, GroupLimits, Settings};
 use nodetap_proxy::forward::names::Names;
 use nodetap_proxy::sink::{NoSink, Sink};
@@ -32,16 +33,17 @@ pub fn proxy(options: &Proxy) -> Result<u8, Failure> {
     let tls_in = served.as_ref().map_or(Policy::Untouched, |served| Policy::Terminate(Arc::clone(&served.inbound)));
     listen::raise_file_limit();
     let (sockets, listeners) = listeners(options)?;
+    let target = Target::command("proxy");
     let (recording, sink): (Option<Recording>, Arc<dyn Sink>) = if options.no_record {
         (None, Arc::new(NoSink))
     } else {
-        let (recording, sink) = Recording::start(&options.recording, "proxy", new_id(), None)?;
+        let (recording, sink) = Recording::start(&options.recording, &target, new_id(), None)?;
         (Some(recording), Arc::new(sink))
     };
     announce(&listeners);
     let steering = Explicit {
         listeners,
-        target: "proxy".into(),
+        target,
         names: Arc::new(Names::beneath("/")),
         patience: Duration::from_secs(options.connect_timeout.into()),
         instance: format!("{:08x}", random() & 0xffff_ffff).into(),

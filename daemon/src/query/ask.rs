@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use nodetap_core::exchange::{Direction, UnixMicros};
-use nodetap_core::filter::{self, Filter, Glob, Grep, PathPattern, Status};
+use nodetap_core::filter::{self, Filter, Glob, Grep, PathPattern, Pods, Status};
 use nodetap_core::time::{NotATime, parse_since};
 use nodetap_core::ulid::Ulid;
 
@@ -186,7 +186,12 @@ impl Ask {
         let statuses: Result<Vec<Status>, _> = self.statuses.iter().map(|status| status.parse()).collect();
         let hosts: Result<Vec<Glob>, _> = self.hosts.iter().map(|host| Glob::new(host)).collect();
         let paths: Result<Vec<PathPattern>, _> = self.paths.iter().map(|path| PathPattern::new(path)).collect();
+        let names: Result<Vec<Glob>, _> = self.pod.iter().map(|pod| Glob::new(pod)).collect();
+        let selector = self.selector.as_ref().map(|selector| selector.parse()).transpose();
+        let selector = selector.map_err(filter::Error::Selector)?;
+        let namespaces = self.namespace.iter().cloned().collect();
         Ok(Filter {
+            pods: Pods { namespaces, names: names?, selector },
             hosts: hosts?,
             methods: self.methods.clone(),
             statuses: statuses?,

@@ -69,6 +69,7 @@ fn family<L: EncodeLabelSet>(
 
 #[cfg(test)]
 mod tests {
+    use nodetap_core::exchange::Target;
     use prometheus_client::encoding::text::encode;
     use prometheus_client::registry::Registry;
 
@@ -79,7 +80,7 @@ mod tests {
     fn the_numbers_say_what_was_recorded_and_what_was_not_opened() {
         let home = tempfile::tempdir().unwrap();
         let (recorder, recording) =
-            Recorder::start(Settings::new(home.path().join("recording"), "app".into()), vec![]).unwrap();
+            Recorder::start(Settings::new(home.path().join("recording"), Target::command("app")), vec![]).unwrap();
         recorder.lost("queue_full", 3, 9);
         let passed = Arc::new(PassedThrough::default());
         passed.add("client_rejected");

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use nodetap_core::exchange::Target;
 use nodetap_core::ulid::{Ulid, UlidSource};
 use nodetap_proxy::engine::{Engine, Group, GroupLimits, Served, Settings};
 use nodetap_proxy::tls::Policy;
@@ -124,7 +125,7 @@ impl Capture {
         identity: Option<&Identity>,
         tls: Policy,
     ) -> Result<Self, Failure> {
-        let target = target_name(options);
+        let target = Target::command(target_name(options));
         let listeners = Listeners::open().map_err(Failure::internal("listen on loopback"))?;
         let object = match &options.kernel_object {
             Some(path) => Some(std::fs::read(path).map_err(|error| {
@@ -146,7 +147,7 @@ impl Capture {
         let (recording, sink) = Recording::start(&options.recording, &target, id, identity)?;
         let processes = Arc::new(Processes::default());
         let roles = listeners.roles();
-        let steering = KernelSteering::new(Arc::clone(&maps), roles, target.clone(), Arc::clone(&processes), tls);
+        let steering = KernelSteering::new(Arc::clone(&maps), roles, Arc::clone(&target), Arc::clone(&processes), tls);
         let settings =
             Settings { workers: workers(options.recording.workers), limits: recording::limits(&options.recording) };
         let group =
@@ -192,7 +193,7 @@ fn observe(
     cgroup: &Arc<Cgroup>,
     processes: Arc<Processes>,
     sink: RecordingSink,
-    target: String,
+    target: Arc<Target>,
     stop: &Arc<OwnedFd>,
 ) -> io::Result<JoinHandle<()>> {
     let mut observer = Observer {

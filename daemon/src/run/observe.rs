@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nodetap_core::exchange::{
-    Bytes, Connection, ConnectionSummary, Direction, Event, Outcome, Process, Protocol, Timing, UnixMicros, Via,
+    Bytes, Connection, ConnectionSummary, Direction, Event, Outcome, Process, Protocol, Target, Timing, UnixMicros, Via,
 };
 use nodetap_core::ulid::UlidSource;
 use nodetap_proxy::sink::Sink;
@@ -36,7 +36,7 @@ pub(super) struct Observer<S> {
     pub cgroup: Arc<Cgroup>,
     pub processes: Arc<Processes>,
     pub sink: S,
-    pub target: String,
+    pub target: Arc<Target>,
     pub ids: UlidSource,
     /// Readable when it is time to end.
     pub stop: Arc<OwnedFd>,
@@ -149,10 +149,13 @@ impl<S: Sink> Observer<S> {
                     id: self.ids.next(accepted),
                     direction: Direction::Outbound,
                     via: Via::Direct,
-                    target: self.target.clone(),
+                    target: Arc::clone(&self.target),
+                    container: None,
                     process: Some(Process { pid, name }),
                     client: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+                    client_name: None,
                     server: destination,
+                    server_name: None,
                     accepted,
                 };
                 let pending = Pending { connection, why, since_ns: time_ns, began: false };

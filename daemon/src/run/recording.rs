@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nodetap_core::exchange::{Event, Loss};
+use nodetap_core::exchange::{Event, Loss, Target};
 use nodetap_core::line::line;
 use nodetap_core::record::Record;
 use nodetap_core::style::Style;
@@ -100,7 +100,7 @@ impl Recording {
     /// When something cannot be written.
     pub(crate) fn start(
         options: &options::Recording,
-        target: &str,
+        target: &Arc<Target>,
         id: Ulid,
         identity: Option<&Identity>,
     ) -> Result<(Self, RecordingSink), Failure> {
@@ -120,7 +120,7 @@ impl Recording {
         let settings = store::Settings {
             max_store: options.max_store,
             owner,
-            ..store::Settings::new(folder.clone(), target.to_owned())
+            ..store::Settings::new(folder.clone(), Arc::clone(target))
         };
         let (recorder, recording) =
             Recorder::start(settings, observers).map_err(|source| Failure::Output { path: folder.clone(), source })?;
@@ -267,7 +267,7 @@ mod tests {
             metrics: None,
             workers: None,
         };
-        let (recording, _sink) = Recording::start(&options, "app", Ulid::from(1), None).unwrap();
+        let (recording, _sink) = Recording::start(&options, &Target::command("app"), Ulid::from(1), None).unwrap();
         let counts = Counts { ring_full: 1, map_full: 2, steered_failed: 3, away_inbound: 6, ..Counts::default() };
         recording.end(&Aftermath { others: 0, cut: 5, strays: 4, counts: Some(counts) });
 

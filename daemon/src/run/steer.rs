@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use nodetap_core::exchange::{Connection, Direction, Process, Via};
+use nodetap_core::exchange::{Connection, Direction, Process, Target, Via};
 use nodetap_core::ulid::Ulid;
 use nodetap_proxy::dial::is_loopback;
 use nodetap_proxy::steering::{Arrival, Destination, Steering, Stray};
@@ -45,7 +45,7 @@ pub(super) struct KernelSteering {
     pub maps: Arc<Maps>,
     /// In the order of the engine's listeners.
     pub roles: Vec<Role>,
-    pub target: String,
+    pub target: Arc<Target>,
     pub processes: Arc<Processes>,
     /// What is done with the TLS of what the target opens; what it serves is left as it is.
     pub tls: Policy,
@@ -66,7 +66,7 @@ impl KernelSteering {
     pub(super) fn new(
         maps: Arc<Maps>,
         roles: Vec<Role>,
-        target: String,
+        target: Arc<Target>,
         processes: Arc<Processes>,
         tls: Policy,
     ) -> Self {
@@ -102,10 +102,13 @@ impl KernelSteering {
             id: arrival.id,
             direction: Direction::Outbound,
             via: Via::Transparent,
-            target: self.target.clone(),
+            target: Arc::clone(&self.target),
+            container: None,
             process: Some(Process { pid: origin.pid, name: origin.name }),
             client,
+            client_name: None,
             server: origin.destination,
+            server_name: None,
             accepted: arrival.at,
         };
         Ok(Destination {
@@ -123,10 +126,13 @@ impl KernelSteering {
             id: own.as_ref().map_or(arrival.id, |call| call.connection),
             direction: Direction::Inbound,
             via: Via::Transparent,
-            target: self.target.clone(),
+            target: Arc::clone(&self.target),
+            container: None,
             process: self.processes.listening(arrival.local),
             client: own.map_or(arrival.client, |call| call.client),
+            client_name: None,
             server: arrival.local,
+            server_name: None,
             accepted: arrival.at,
         };
         let source = match arrival.local.ip() {

@@ -2,25 +2,26 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use nodetap_core::exchange::{Event, Loss};
+use nodetap_core::exchange::{Event, Loss, Target};
 
 /// (Target, reason) pairs that are told apart; what comes on top is counted as `other`.
-const KINDS: usize = 32;
+const KINDS: usize = 1024;
 
 /// Losses merged by target and reason.
 #[derive(Debug, Default)]
-pub(super) struct Losses(BTreeMap<(String, Cow<'static, str>), Loss>);
+pub(super) struct Losses(BTreeMap<(Arc<Target>, Cow<'static, str>), Loss>);
 
 impl Losses {
     pub(super) fn add(&mut self, loss: Loss) {
         if loss.exchanges == 0 {
             return;
         }
-        let mut key = (loss.target.clone(), loss.reason.clone());
+        let mut key = (Arc::clone(&loss.target), loss.reason.clone());
         if !self.0.contains_key(&key) && self.0.len() >= KINDS {
-            key = (String::new(), Cow::Borrowed("other"));
+            key = (Target::command(""), Cow::Borrowed("other"));
         }
         let (target, reason) = key.clone();
         let empty = Loss { target, reason, exchanges: 0, bytes: 0, ..loss };
@@ -38,7 +39,7 @@ impl Losses {
 
 impl IntoIterator for Losses {
     type Item = Loss;
-    type IntoIter = std::collections::btree_map::IntoValues<(String, Cow<'static, str>), Loss>;
+    type IntoIter = std::collections::btree_map::IntoValues<(Arc<Target>, Cow<'static, str>), Loss>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_values()
@@ -52,15 +53,15 @@ pub(super) fn loss_of(event: &Event, reason: &'static str) -> Loss {
     match event {
         Event::Loss(loss) => loss.clone(),
         Event::Exchange(exchange) => {
-            let target = exchange.connection.target.clone();
+            let target = Arc::clone(&exchange.connection.target);
             Loss { time, until, target, reason: reason.into(), exchanges: 1, bytes }
         }
         Event::Connection(summary) => {
-            let target = summary.connection.target.clone();
+            let target = Arc::clone(&summary.connection.target);
             Loss { time, until, target, reason: reason.into(), exchanges: 1, bytes }
         }
         Event::Message(message) => {
-            let target = message.connection.target.clone();
+            let target = Arc::clone(&message.connection.target);
             Loss { time, until, target, reason: reason.into(), exchanges: 1, bytes }
         }
     }
@@ -123,7 +124,7 @@ impl Missed {
     }
 
     /// What was counted since the last call.
-    pub(super) fn take(&self, target: &str) -> Loss {
+    pub(super) fn take(&self, target: &Arc<Target>) -> Loss {
         let exchanges = self.exchanges.swap(0, Ordering::Acquire);
         let bytes = self.bytes.swap(0, Ordering::Relaxed);
         let (time, until) = if exchanges == 0 {
@@ -133,6 +134,6 @@ impl Missed {
         };
         // A count may be taken between two of its parts: then the time is not there yet, and `until` stands for it.
         let time = time.min(until);
-        Loss { time, until, target: target.to_owned(), reason: self.reason.into(), exchanges, bytes }
+        Loss { time, until, target: Arc::clone(target), reason: self.reason.into(), exchanges, bytes }
     }
 }

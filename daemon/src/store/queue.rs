@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use nodetap_core::exchange::{Event, Loss};
+use nodetap_core::exchange::{Event, Loss, Target};
 
 use super::losses::{Losses, Missed, weight};
 
@@ -16,22 +16,46 @@ const OVERHEAD: usize = 1 << 10;
 /// What both ends share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) target: String,
     bytes_allowed: usize,
     bytes_queued: AtomicUsize,
     pub(super) accepted: AtomicU64,
     pub(super) closing: AtomicBool,
-    full: Missed,
-    closed: Missed,
+    /// Of all who send.
+    accounts: Mutex<Vec<Arc<Account>>>,
     /// Losses that must keep their reason also when the queue is full; no traffic thread adds any.
     told: Mutex<Losses>,
+}
+
+/// What one target's records were lost for on the way.
+#[derive(Debug)]
+pub(super) struct Account {
+    pub(super) target: Arc<Target>,
+    full: Missed,
+    closed: Missed,
+}
+
+impl Account {
+    fn of(target: Arc<Target>) -> Arc<Self> {
+        Arc::new(Self { target, full: Missed::new("queue_full"), closed: Missed::new("closed") })
+    }
+
+    fn take(&self) -> [Loss; 2] {
+        [self.full.take(&self.target), self.closed.take(&self.target)]
+    }
 }
 
 impl Shared {
     /// Losses counted here since the last call.
     pub(super) fn take_losses(&self) -> Vec<Loss> {
         let told = std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner));
-        [self.full.take(&self.target), self.closed.take(&self.target)].into_iter().chain(told).collect()
+        let mut accounts = self.accounts();
+        // Nobody sends for it any more when it is only here: what is taken now is the last of it.
+        let gone: Vec<_> = accounts.extract_if(.., |account| Arc::strong_count(account) == 1).collect();
+        gone.iter().chain(accounts.iter()).flat_map(|account| account.take()).chain(told).collect()
+    }
+
+    fn accounts(&self) -> MutexGuard<'_, Vec<Arc<Account>>> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn tell(&self, loss: Loss) {
@@ -54,31 +78,38 @@ pub(super) fn cost(event: &Event) -> usize {
 #[derive(Debug, Clone)]
 pub(super) struct Queue {
     pub(super) shared: Arc<Shared>,
+    pub(super) account: Arc<Account>,
     sender: SyncSender<Option<Event>>,
 }
 
-/// A queue of at most so many records and bytes.
-pub(super) fn queue(target: &str, records: usize, bytes: usize) -> (Queue, Receiver<Option<Event>>) {
+/// A queue of at most so many records and bytes, for a target to send into.
+pub(super) fn queue(target: &Arc<Target>, records: usize, bytes: usize) -> (Queue, Receiver<Option<Event>>) {
     let (sender, receiver) = sync_channel(records);
+    let account = Account::of(Arc::clone(target));
     let shared = Shared {
-        target: target.to_owned(),
         bytes_allowed: bytes,
         bytes_queued: AtomicUsize::new(0),
         accepted: AtomicU64::new(0),
         closing: AtomicBool::new(false),
-        full: Missed::new("queue_full"),
-        closed: Missed::new("closed"),
+        accounts: Mutex::new(vec![Arc::clone(&account)]),
         told: Mutex::default(),
     };
-    (Queue { shared: Arc::new(shared), sender }, receiver)
+    (Queue { shared: Arc::new(shared), account, sender }, receiver)
 }
 
 impl Queue {
+    /// The same queue, for another target to send into: what it loses is counted as that one's.
+    pub(super) fn of(&self, target: Arc<Target>) -> Self {
+        let account = Account::of(target);
+        self.shared.accounts().push(Arc::clone(&account));
+        Self { shared: Arc::clone(&self.shared), account, sender: self.sender.clone() }
+    }
+
     /// Whether it was taken; if not, it was counted.
     pub(super) fn offer(&self, event: Event) -> bool {
         let shared = &*self.shared;
         if shared.closing.load(Ordering::Relaxed) {
-            shared.closed.add(&event);
+            self.account.closed.add(&event);
             return false;
         }
         let cost = cost(&event);
@@ -95,8 +126,8 @@ impl Queue {
         };
         let (event, missed) = match result {
             Ok(()) => return true,
-            Err(TrySendError::Full(event)) => (event, &shared.full),
-            Err(TrySendError::Disconnected(event)) => (event, &shared.closed),
+            Err(TrySendError::Full(event)) => (event, &self.account.full),
+            Err(TrySendError::Disconnected(event)) => (event, &self.account.closed),
         };
         shared.bytes_queued.fetch_sub(cost, Ordering::Relaxed);
         event.iter().for_each(|event| missed.add(event));
@@ -107,5 +138,28 @@ impl Queue {
     pub(super) fn close(&self) {
         self.shared.closing.store(true, Ordering::Release);
         let _ = self.sender.try_send(None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_targets_losses_are_its_own_also_when_it_has_gone() {
+        let event = || {
+            let (target, reason) = (Target::command("x"), "any".into());
+            Event::Loss(Loss { time: 1, until: 2, target, reason, exchanges: 1, bytes: 0 })
+        };
+        let (node, receiver) = queue(&Target::command("node"), 1, 1 << 20);
+        let pod = node.of(Target::command("pod"));
+        assert!(pod.offer(event()));
+        assert!(!pod.offer(event()) && !pod.offer(event()) && !node.offer(event()));
+        drop(pod);
+        let taken = node.shared.take_losses();
+        let lost = |name: &str| taken.iter().filter(|loss| loss.target.name == name).map(|loss| loss.exchanges).sum();
+        assert_eq!((lost("pod"), lost("node")), (2, 1));
+        assert_eq!(node.shared.accounts().len(), 1, "who has gone is forgotten once its losses are taken");
+        drop(receiver);
     }
 }

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use nodetap_core::exchange::{Event, Loss};
+use nodetap_core::exchange::{Event, Loss, Target};
 use nodetap_core::redact::redact;
 
 use super::losses::Losses;
@@ -33,8 +33,8 @@ const IDLE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub folder: PathBuf,
-    /// Whose losses are counted: the target's name.
-    pub target: String,
+    /// Whose losses are counted, unless they are another's ([`Recorder::of`]).
+    pub target: Arc<Target>,
     /// A segment is sealed when it has so many bytes.
     pub segment_bytes: u64,
     /// A segment is sealed when it is so old.
@@ -52,7 +52,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    pub fn new(folder: PathBuf, target: String) -> Self {
+    pub fn new(folder: PathBuf, target: Arc<Target>) -> Self {
         Self {
             folder,
             target,
@@ -117,7 +117,7 @@ impl Recorder {
             shared: Arc::clone(&queue.shared),
             observers,
             progress: Arc::clone(&progress),
-            target: settings.target.clone(),
+            target: Arc::clone(&settings.target),
         };
         std::thread::Builder::new().name("nodetap-record".into()).spawn(move || {
             thread.run();
@@ -127,6 +127,11 @@ impl Recorder {
         Ok((Self { queue }, recording))
     }
 
+    /// The same recorder, for another target: what is lost of its records is counted as that one's.
+    pub fn of(&self, target: Arc<Target>) -> Self {
+        Self { queue: self.queue.of(target) }
+    }
+
     /// Takes an event, or counts it as lost: `false`. Never waits.
     pub fn record(&self, event: Event) -> bool {
         self.queue.offer(event)
@@ -134,7 +139,7 @@ impl Recorder {
 
     /// Counts records that were lost before they could be handed over. Never waits.
     pub fn lost(&self, reason: &'static str, exchanges: u64, bytes: u64) {
-        let (time, target) = (now().unix, self.queue.shared.target.clone());
+        let (time, target) = (now().unix, Arc::clone(&self.queue.account.target));
         self.record(Event::Loss(Loss { time, until: time, target, reason: reason.into(), exchanges, bytes }));
     }
 }
@@ -171,7 +176,7 @@ impl Recording {
 
     /// Counts what was lost at some time of the recording, whatever is in the queue.
     pub fn lost(&self, reason: &'static str, exchanges: u64) {
-        let (time, until, target) = (self.started, now().unix, self.settings.target.clone());
+        let (time, until, target) = (self.started, now().unix, Arc::clone(&self.settings.target));
         self.queue.shared.tell(Loss { time, until, target, reason: reason.into(), exchanges, bytes: 0 });
     }
 
@@ -205,7 +210,7 @@ impl Recording {
             (totals.clone(), self.progress.events.load(Ordering::Acquire))
         };
         let waiting = self.queue.shared.accepted.load(Ordering::Acquire).saturating_sub(done);
-        let (time, target) = (now().unix, self.settings.target.clone());
+        let (time, target) = (now().unix, Arc::clone(&self.settings.target));
         let loss = Loss { time, until: time, target, reason: reason.into(), exchanges: waiting, bytes: 0 };
         let mut lost = Losses::default();
         let known = std::mem::take(&mut totals.lost).into_iter();
@@ -223,7 +228,7 @@ struct Thread {
     shared: Arc<Shared>,
     observers: Observers,
     progress: Arc<Progress>,
-    target: String,
+    target: Arc<Target>,
 }
 
 impl Thread {

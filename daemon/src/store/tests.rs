@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nodetap_core::exchange::{
-    Body, Bytes, Connection, Direction, Event, Exchange, Message, Outcome, Protocol, Timing, Via,
+    Body, Bytes, Connection, Direction, Event, Exchange, Message, Outcome, Protocol, Target, Timing, Via,
 };
 use nodetap_core::ulid::UlidSource;
 
@@ -30,10 +30,13 @@ fn exchange(number: u64, body: usize) -> Event {
         id: ids.next(time),
         direction: if number.is_multiple_of(2) { Direction::Inbound } else { Direction::Outbound },
         via: Via::Transparent,
-        target: "test".into(),
+        target: Target::command("test"),
+        container: None,
         process: None,
         client: address,
+        client_name: None,
         server: address,
+        server_name: None,
         accepted: time,
     });
     let head = format!("GET /{number} HTTP/1.1\r\nCookie: {SECRET}\r\n\r\n").into_bytes();
@@ -59,7 +62,7 @@ fn exchange(number: u64, body: usize) -> Event {
 }
 
 fn settings(folder: &Path) -> Settings {
-    Settings { grace: Duration::from_millis(200), ..Settings::new(folder.to_owned(), "test".into()) }
+    Settings { grace: Duration::from_millis(200), ..Settings::new(folder.to_owned(), Target::command("test")) }
 }
 
 fn until(what: &str, mut condition: impl FnMut() -> bool) {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use nodetap_core::exchange::{Direction, Event, Loss};
+use nodetap_core::exchange::{Direction, Event, Loss, Target};
 use nodetap_core::segment;
 use nodetap_core::ulid::UlidSource;
 
@@ -83,7 +83,7 @@ pub(super) struct Writer {
     segment_bytes: u64,
     segment_age: Option<Duration>,
     max_store: u64,
-    target: String,
+    target: Arc<Target>,
     salt: u32,
     names: UlidSource,
     current: Option<Current>,
@@ -115,7 +115,7 @@ impl Writer {
             segment_bytes: settings.segment_bytes.min(settings.max_store / 8).max(1),
             segment_age: settings.segment_age,
             max_store: settings.max_store,
-            target: settings.target.clone(),
+            target: Arc::clone(&settings.target),
             salt: (random >> 96) as u32,
             names: UlidSource::new(random),
             current: None,
@@ -354,7 +354,7 @@ impl Writer {
         let Contents { records, time, until } = oldest.contents.unwrap_or_else(|| contents(&oldest.path));
         match self.medium.remove(&oldest.path) {
             Ok(()) => {
-                let (target, bytes) = (self.target.clone(), oldest.bytes);
+                let (target, bytes) = (Arc::clone(&self.target), oldest.bytes);
                 self.lose(Loss { time, until, target, reason: reason.into(), exchanges: records, bytes });
                 Some(oldest.bytes)
             }

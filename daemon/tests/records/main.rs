@@ -7,6 +7,7 @@
 )]
 
 mod messages;
+mod pods;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use nodetap::store::{Recorder, Settings};
 use nodetap_core::exchange::{
     Body, Bytes, Connection, ConnectionSummary, Direction, Event, Exchange, Loss, Message, Outcome, Process, Protocol,
-    Timing, Via,
+    Target, Timing, Via,
 };
 use nodetap_core::record::Record;
 use nodetap_core::ulid::UlidSource;
@@ -36,10 +37,13 @@ fn events() -> Vec<Event> {
             id: ids.next(time),
             direction: if number % 2 == 0 { Direction::Inbound } else { Direction::Outbound },
             via: Via::Transparent,
-            target: "app".into(),
+            target: Target::command("app"),
+            container: None,
             process: Some(Process { pid: 4711, name: "python3".into() }),
             client: "127.0.0.1:50000".parse().unwrap(),
+            client_name: None,
             server,
+            server_name: None,
             accepted: time,
         });
         if number == 39 {
@@ -88,7 +92,7 @@ fn events() -> Vec<Event> {
 fn recording() -> (tempfile::TempDir, PathBuf) {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("nodetap/01KD3000000000000000000000");
-    let (recorder, recording) = Recorder::start(Settings::new(folder.clone(), "app".into()), vec![]).unwrap();
+    let (recorder, recording) = Recorder::start(Settings::new(folder.clone(), Target::command("app")), vec![]).unwrap();
     for event in events() {
         assert!(recorder.record(event));
     }
@@ -229,7 +233,7 @@ fn tail_shows_the_last_and_then_what_comes() {
         nodetap(home.path(), &["tail", "--lines", "1", "-o", "json"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     lines.next().unwrap().unwrap();
-    let (recorder, recording) = Recorder::start(Settings::new(folder, "app".into()), vec![]).unwrap();
+    let (recorder, recording) = Recorder::start(Settings::new(folder, Target::command("app")), vec![]).unwrap();
     let event = events().remove(0);
     let Event::Exchange(exchange) = &event else { panic!() };
     let id = exchange.id.to_string();
@@ -289,8 +293,9 @@ fn bad_input_is_one_line_that_says_what_to_do() {
 #[test]
 fn losses_are_listed_and_never_passed_over_in_silence() {
     let (home, folder) = recording();
-    let (recorder, recording) = Recorder::start(Settings::new(folder, "app".into()), vec![]).unwrap();
-    let loss = Loss { time: 1, until: 2, target: "app".into(), reason: "tap_panic".into(), exchanges: 17, bytes: 5 };
+    let (recorder, recording) = Recorder::start(Settings::new(folder, Target::command("app")), vec![]).unwrap();
+    let loss =
+        Loss { time: 1, until: 2, target: Target::command("app"), reason: "tap_panic".into(), exchanges: 17, bytes: 5 };
     recorder.record(Event::Loss(loss));
     assert_eq!(recording.close().lost.len(), 1);
     let output = run(home.path(), &["ls"]);

@@ -1,7 +1,7 @@
 //! Exchanges whose bodies are in messages, as every command shows them: a WebSocket, a gRPC call, and a stream that is
 //! still open.
 
-use nodetap_core::exchange::{MessageKind, Messages, Sender, StreamMessage, TlsFacts};
+use nodetap_core::exchange::{MessageKind, Messages, Sender, StreamMessage, Target, TlsFacts};
 use nodetap_core::ulid::Ulid;
 use prost_reflect::prost::Message as _;
 use prost_reflect::prost_types::field_descriptor_proto::{Label, Type};
@@ -26,10 +26,13 @@ impl Source {
             id: ids.next(START),
             direction,
             via: Via::Transparent,
-            target: "app".into(),
+            target: Target::command("app"),
+            container: None,
             process: None,
             client: "127.0.0.1:50000".parse().unwrap(),
+            client_name: None,
             server: "127.0.0.1:8443".parse().unwrap(),
+            server_name: None,
             accepted: START,
         });
         Self { ids, connection }
@@ -126,7 +129,7 @@ struct Recorded {
 fn recorded() -> Recorded {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("nodetap/01KD3000000000000000000000");
-    let (recorder, recording) = Recorder::start(Settings::new(folder, "app".into()), vec![]).unwrap();
+    let (recorder, recording) = Recorder::start(Settings::new(folder, Target::command("app")), vec![]).unwrap();
     let events = streams();
     let exchanges: Vec<String> = events
         .iter()
@@ -326,7 +329,7 @@ fn what_curl_cannot_repeat_is_said() {
 fn tail_shows_a_message_while_its_exchange_is_open() {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("nodetap/01KD3000000000000000000000");
-    let (recorder, recording) = Recorder::start(Settings::new(folder, "app".into()), vec![]).unwrap();
+    let (recorder, recording) = Recorder::start(Settings::new(folder, Target::command("app")), vec![]).unwrap();
     let mut child = nodetap(home.path(), &["tail"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(lines.next().unwrap().unwrap().starts_with("ID"));

@@ -237,7 +237,7 @@ fn entry(exchange: &Exchange, joined: Option<&Joined>) -> Entry {
         connection: connection.id.to_string(),
         id: exchange.id.to_string(),
         direction: connection.direction.into(),
-        target: connection.target.clone(),
+        target: connection.target.to_string(),
         process: connection.process.as_ref().map(Into::into),
         client: connection.client.to_string(),
         server: connection.server.to_string(),

@@ -8,7 +8,8 @@ use jiff::tz::TimeZone;
 use crate::decode;
 use crate::excerpt::text as readable;
 use crate::exchange::{
-    Bytes, Connection, ConnectionSummary, Event, Exchange, Message, Messages, Outcome, Protocol, Timing, TlsFacts,
+    Bytes, Connection, ConnectionSummary, Event, Exchange, Message, Messages, Outcome, Protocol, Target, Timing,
+    TlsFacts,
 };
 use crate::head::{Fields, Head, heads};
 use crate::record::headers;
@@ -179,7 +180,13 @@ impl Page {
         let process = connection.process.as_ref();
         let process = process.map_or("unknown".into(), |process| format!("{}[{}]", process.name, process.pid));
         self.fact("process", &format!("{process} of {}", connection.target));
-        let ways = format!("{} → {}", connection.client, connection.server);
+        self.pod(connection);
+        let named = |address: std::net::SocketAddr, name: &Option<std::sync::Arc<str>>| match name {
+            Some(name) => format!("{address} ({name})"),
+            None => address.to_string(),
+        };
+        let client = named(connection.client, &connection.client_name);
+        let ways = format!("{client} → {}", named(connection.server, &connection.server_name));
         let spoken = format!("{} {}", direction(connection.direction), protocol(common.protocol));
         self.fact("peers", &format!("{ways} ({spoken})"));
         self.fact("connection", &connection.id.to_string());
@@ -193,6 +200,24 @@ impl Page {
         self.fact("timing", &times.collect::<Vec<_>>().join(" · "));
         let Bytes { sent, received } = common.bytes;
         self.fact("bytes", &format!("sent {} · received {}", size::show(sent), size::show(received)));
+    }
+
+    /// What is known of a pod beside its name.
+    fn pod(&mut self, connection: &Connection) {
+        let Target { workload, node, labels, .. } = &*connection.target;
+        let parts = [
+            connection.container.as_ref().map(|container| format!("container {container}")),
+            workload.as_ref().map(|workload| format!("of {workload}")),
+            node.as_ref().map(|node| format!("on {node}")),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        if !parts.is_empty() {
+            self.fact("pod", &parts.join(" "));
+        }
+        if !labels.is_empty() {
+            let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            self.fact("labels", &labels.join(", "));
+        }
     }
 
     fn message(&mut self, mark: &str, message: &Message, colour: Colour) {
@@ -294,6 +319,19 @@ mod tests {
             "timing      connected 310 µs · request 322 µs · first byte 4.8 ms · end 5.1 ms\n",
             "\n> GET /items?q=1 HTTP/1.1\n> Host: web.shop\n> aCCept: */*\n",
             "\n< HTTP/1.1 200 OK\n< Content-Type: application/json\n\n{\n  \"a\": [\n    1,\n    true\n  ]\n}\n",
+        ] {
+            assert!(page.contains(part), "{part:?} is not in\n{page}");
+        }
+    }
+
+    #[test]
+    fn of_a_pod_everything_is_said_that_is_known() {
+        let page = shown(&samples::of_pod().into());
+        for part in [
+            "process     curl[4711] of shop/web-6774cc6887-rjz5j\n",
+            "pod         container app of Deployment/web on n1\n",
+            "labels      app=web, tier=front\n",
+            "peers       127.0.0.1:50000 (shop/client) → 10.0.0.7:8080 (web.shop.svc.cluster.local) (inbound http/1.1)\n",
         ] {
             assert!(page.contains(part), "{part:?} is not in\n{page}");
         }

@@ -20,7 +20,7 @@ impl From<&Event> for Record {
             Event::Exchange(exchange) => Self::Exchange(Box::new(exchange_record(exchange))),
             Event::Connection(summary) => Self::Connection(Box::new(connection_record(summary))),
             Event::Message(message) => Self::Message(Box::new(message_record(message))),
-            Event::Loss(loss) => Self::Loss(loss_record(loss)),
+            Event::Loss(loss) => Self::Loss(Box::new(loss_record(loss))),
         }
     }
 }
@@ -127,7 +127,7 @@ fn loss_record(loss: &Loss) -> LossRecord {
         kind: LossKind::Loss,
         time: Time(rfc3339(loss.time)),
         until: Time(rfc3339(loss.until)),
-        target: target(&loss.target),
+        target: target(&loss.target, None),
         reason: loss.reason.to_string(),
         exchanges: loss.exchanges,
         bytes: loss.bytes,
@@ -135,22 +135,38 @@ fn loss_record(loss: &Loss) -> LossRecord {
 }
 
 fn facts(connection: &Connection, protocol: exchange::Protocol, stream: Option<u32>) -> Facts {
-    let peer = |address: std::net::SocketAddr| Peer { address: address.ip(), port: address.port() };
+    let peer = |address: std::net::SocketAddr, name: Option<&str>| Peer {
+        address: address.ip(),
+        port: address.port(),
+        name: name.map(ToOwned::to_owned),
+    };
     Facts {
         direction: connection.direction.into(),
         protocol: protocol.into(),
-        target: target(&connection.target),
+        target: target(&connection.target, connection.container.as_deref()),
         process: connection.process.as_ref().map(Into::into),
-        client: peer(connection.client),
-        server: peer(connection.server),
+        client: peer(connection.client, connection.client_name.as_deref()),
+        server: peer(connection.server, connection.server_name.as_deref()),
         via: connection.via.into(),
         connection: Id(connection.id.to_string()),
         stream,
     }
 }
 
-fn target(name: &str) -> Target {
-    Target { kind: TargetKind::Command, name: name.to_owned() }
+fn target(target: &exchange::Target, container: Option<&str>) -> Target {
+    let exchange::Target { kind, name, namespace, workload, node, labels } = target;
+    Target {
+        kind: match kind {
+            exchange::TargetKind::Command => TargetKind::Command,
+            exchange::TargetKind::Pod => TargetKind::Pod,
+        },
+        name: name.clone(),
+        namespace: namespace.clone(),
+        container: container.map(ToOwned::to_owned),
+        workload: workload.clone(),
+        node: node.clone(),
+        labels: labels.clone(),
+    }
 }
 
 fn request(exchange: &Exchange) -> Request {

@@ -6,6 +6,7 @@ mod convert;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -41,7 +42,7 @@ pub enum Record {
     Exchange(Box<ExchangeRecord>),
     Connection(Box<ConnectionRecord>),
     Message(Box<MessageRecord>),
-    Loss(LossRecord),
+    Loss(Box<LossRecord>),
     Notice(NoticeRecord),
 }
 
@@ -321,6 +322,19 @@ pub enum Outcome {
 pub struct Target {
     pub kind: TargetKind,
     pub name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Of the pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// Whose pod it is, with the kind: `Deployment/web`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Those of the pod's labels that were chosen to be recorded.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -328,6 +342,7 @@ pub struct Target {
 #[serde(rename_all = "snake_case")]
 pub enum TargetKind {
     Command,
+    Pod,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -342,6 +357,9 @@ pub struct Process {
 pub struct Peer {
     pub address: IpAddr,
     pub port: u16,
+    /// Pod or service, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -69,11 +69,24 @@ fn an_exchange_has_its_keys_in_the_documented_order() {
 }
 
 #[test]
+fn a_pod_is_named_with_all_that_is_known_of_it() {
+    let expected = concat!(
+        r#""direction":"inbound","protocol":"http/1.1","target":{"kind":"pod","name":"web-6774cc6887-rjz5j","#,
+        r#""namespace":"shop","container":"app","workload":"Deployment/web","node":"n1","#,
+        r#""labels":{"app":"web","tier":"front"}},"process":{"pid":4711,"name":"curl"},"#,
+        r#""client":{"address":"127.0.0.1","port":50000,"name":"shop/client"},"#,
+        r#""server":{"address":"10.0.0.7","port":8080,"name":"web.shop.svc.cluster.local"},"#
+    );
+    let found = json(&samples::of_pod().into());
+    assert!(found.contains(expected), "{found}");
+}
+
+#[test]
 fn a_loss_names_its_reason_and_span() {
     let loss = crate::exchange::Loss {
         time: 1_000_000_000,
         until: 2_000_000_000,
-        target: "curl".into(),
+        target: crate::exchange::Target::command("curl"),
         reason: "queue_full".into(),
         exchanges: 17,
         bytes: 120_045,

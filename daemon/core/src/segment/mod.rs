@@ -10,6 +10,7 @@
 //! is itself a segment. A kind carries the version of its payload; a reader skips kinds it does not know. Payloads are
 //! postcard (<https://postcard.jamesmunns.com/wire-format>) of the types in [`crate::exchange`].
 
+mod old;
 mod scan;
 #[cfg(test)]
 mod tests;
@@ -20,8 +21,9 @@ use crate::ulid::Ulid;
 pub use scan::{Damage, DamageKind, Frame, Item, Scanner};
 
 pub const MAGIC: &[u8; 8] = b"NODETAP\n";
-/// Of the file's layout; kinds carry their own.
-pub const VERSION: u16 = 1;
+/// Of the file's layout and of the kinds in it: a reader that knows none of the kinds would find such a file empty, and
+/// is to say that it is too old instead. Files of earlier versions are read.
+pub const VERSION: u16 = 2;
 /// Bytes of a file's header.
 pub const HEADER: usize = 28;
 /// Bytes of a frame beside its payload.
@@ -30,11 +32,11 @@ pub const FRAME: usize = 17;
 pub const MAX_PAYLOAD: usize = 64 << 20;
 
 const MARKER: [u8; 4] = [0xF5, b'n', b't', 0xA7];
-// 1 and 2 were the kinds of a version that was never released.
-const LOSS_1: u8 = 3;
-const EXCHANGE_2: u8 = 4;
-const CONNECTION_2: u8 = 5;
-const MESSAGE_1: u8 = 6;
+// 1 and 2 were the kinds of a version that was never released; 3 to 6 are those of version 1 (see `old`).
+const LOSS_2: u8 = 7;
+const EXCHANGE_3: u8 = 8;
+const CONNECTION_3: u8 = 9;
+const MESSAGE_2: u8 = 10;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -68,10 +70,10 @@ pub fn encode(event: &Event, salt: u32, out: &mut Vec<u8>) -> Result<(), Error> 
     out.extend_from_slice(&marker(salt));
     out.extend_from_slice(&[0; 8]);
     let result = match event {
-        Event::Exchange(exchange) => payload(EXCHANGE_2, exchange, out),
-        Event::Connection(connection) => payload(CONNECTION_2, connection, out),
-        Event::Loss(loss) => payload(LOSS_1, loss, out),
-        Event::Message(message) => payload(MESSAGE_1, message, out),
+        Event::Exchange(exchange) => payload(EXCHANGE_3, exchange, out),
+        Event::Connection(connection) => payload(CONNECTION_3, connection, out),
+        Event::Loss(loss) => payload(LOSS_2, loss, out),
+        Event::Message(message) => payload(MESSAGE_2, message, out),
     };
     let length = match result {
         Ok(()) => out.len() - start - FRAME,
@@ -115,11 +117,14 @@ fn marker(salt: u32) -> [u8; 8] {
 
 /// The record in a frame; `None` for a kind that this version does not know.
 pub fn decode(kind: u8, payload: &[u8]) -> Result<Option<Event>, postcard::Error> {
+    if let Some((kind, payload)) = old::renewed(kind, payload)? {
+        return decode(kind, &payload);
+    }
     Ok(Some(match kind {
-        EXCHANGE_2 => Event::Exchange(Box::new(postcard::from_bytes::<Exchange>(payload)?)),
-        CONNECTION_2 => Event::Connection(Box::new(postcard::from_bytes::<ConnectionSummary>(payload)?)),
-        LOSS_1 => Event::Loss(postcard::from_bytes::<Loss>(payload)?),
-        MESSAGE_1 => Event::Message(Box::new(postcard::from_bytes::<StreamMessage>(payload)?)),
+        EXCHANGE_3 => Event::Exchange(Box::new(postcard::from_bytes::<Exchange>(payload)?)),
+        CONNECTION_3 => Event::Connection(Box::new(postcard::from_bytes::<ConnectionSummary>(payload)?)),
+        LOSS_2 => Event::Loss(postcard::from_bytes::<Loss>(payload)?),
+        MESSAGE_2 => Event::Message(Box::new(postcard::from_bytes::<StreamMessage>(payload)?)),
         _ => return Ok(None),
     }))
 }
@@ -148,17 +153,20 @@ pub enum What {
 
 /// The key of a frame's record; `None` for a kind that this version does not know.
 pub fn key(kind: u8, payload: &[u8]) -> Result<Option<Key>, postcard::Error> {
+    if let Some((kind, payload)) = old::renewed(kind, payload)? {
+        return key(kind, &payload);
+    }
     Ok(Some(match kind {
-        EXCHANGE_2 => {
+        EXCHANGE_3 => {
             let ((id, _, time), _) = postcard::take_from_bytes::<(Ulid, Connection, UnixMicros)>(payload)?;
             Key { time, what: What::Exchange(id) }
         }
-        CONNECTION_2 => {
+        CONNECTION_3 => {
             let ((id, connection), _) = postcard::take_from_bytes::<(Ulid, Connection)>(payload)?;
             Key { time: connection.accepted, what: What::Connection(id) }
         }
-        LOSS_1 => Key { time: postcard::take_from_bytes::<UnixMicros>(payload)?.0, what: What::Loss },
-        MESSAGE_1 => {
+        LOSS_2 => Key { time: postcard::take_from_bytes::<UnixMicros>(payload)?.0, what: What::Loss },
+        MESSAGE_2 => {
             type Beginning = (Ulid, Connection, UnixMicros, Ulid, u64);
             let ((id, _, time, exchange, seq), _) = postcard::take_from_bytes::<Beginning>(payload)?;
             Key { time, what: What::Message { id, exchange, seq } }

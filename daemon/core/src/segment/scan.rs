@@ -301,7 +301,7 @@ fn read_header(bytes: &[u8]) -> Result<u32, Option<Error>> {
     }
     // A version in a header whose checksum is right is meant.
     let version = u16::from_le_bytes([fields[8], fields[9]]);
-    if version != VERSION { Err(Some(Error::Version(version))) } else { Ok(word(fields, 12)) }
+    if (1..=VERSION).contains(&version) { Ok(word(fields, 12)) } else { Err(Some(Error::Version(version))) }
 }
 
 /// A little-endian word; 0 where the bytes end.

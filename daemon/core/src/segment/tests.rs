@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::*;
-use crate::exchange::{Body, Bytes, Direction, Message, Outcome, Process, Protocol, Timing, Via};
+use crate::exchange::{Body, Bytes, Direction, Message, Outcome, Process, Protocol, Target, Timing, Via};
 use crate::ulid::UlidSource;
 
 const SALT: u32 = 0x1234_5678;
@@ -16,15 +16,25 @@ fn event(number: u64, body: usize) -> Event {
         id: ids.next(number),
         direction: Direction::Outbound,
         via: Via::Transparent,
-        target: "curl".into(),
+        target: Target::command("curl"),
+        container: None,
         process: Some(Process { pid: 4711, name: "curl".into() }),
         client: address,
+        client_name: None,
         server: address,
+        server_name: None,
         accepted: number,
     });
     if number % 3 == 2 {
         let reason = "queue_full".into();
-        return Event::Loss(Loss { time: number, until: number, target: "x".into(), reason, exchanges: 1, bytes: 2 });
+        return Event::Loss(Loss {
+            time: number,
+            until: number,
+            target: Target::command("x"),
+            reason,
+            exchanges: 1,
+            bytes: 2,
+        });
     }
     let request = Message {
         head: format!("GET /{number} HTTP/1.1\r\n\r\n").into_bytes(),

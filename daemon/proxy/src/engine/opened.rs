@@ -103,7 +103,7 @@ impl Case<'_> {
             return Err(Obstacle::Before(Reason::Asked));
         }
         let (target, host) = self.whom(&hello.offer);
-        if let Some(reason) = outbound.verdicts.passes(target, &host, self.clock.now()) {
+        if let Some(reason) = outbound.verdicts.passes(&target, &host, self.clock.now()) {
             return Err(Obstacle::Before(reason));
         }
         let name = self.server_name(&hello.offer).ok_or(Obstacle::Before(Reason::NoCertificate))?;
@@ -116,7 +116,7 @@ impl Case<'_> {
             Obstacle::Before(Reason::UpstreamUnsupported)
         })?;
         let failed = |reason| {
-            outbound.verdicts.failed(target, &host, reason, self.clock.now());
+            outbound.verdicts.failed(&target, &host, reason, self.clock.now());
             Obstacle::After(reason)
         };
         let far = with_server(server, session, &self.desk.scratch).await.map_err(failed)?;
@@ -158,7 +158,7 @@ impl Case<'_> {
             if self.desk.is_cutting() {
                 return self.record(facts, Outcome::ClientAborted, "The connection was ended by nodetap.".into());
             }
-            let (reason, detail) = self.judge(&failure, target, &host, outbound);
+            let (reason, detail) = self.judge(&failure, &target, &host, outbound);
             facts.passthrough = Some(reason.word().into());
             return self.record(facts, Outcome::ClientAborted, detail);
         }
@@ -167,7 +167,7 @@ impl Case<'_> {
         let tick = Tick::default();
         let mut watch = Tapped::new(self.desk, self.clock, self.destination, &tick);
         watch.with_tap(|tap, _, _, _| tap.opened(Arc::new(facts.clone())));
-        watch.at_first_word(|| outbound.verdicts.succeeded(target, &host));
+        watch.at_first_word(|| outbound.verdicts.succeeded(&target, &host));
         let mut pump = Box::new(Pump::new(near, far));
         let silent_after = {
             let mut pipe = Pipe::Opened(pump);
@@ -183,7 +183,7 @@ impl Case<'_> {
         };
         match failure {
             Some(failure) if !self.desk.is_cutting() => {
-                let (reason, detail) = self.judge(&failure, target, &host, outbound);
+                let (reason, detail) = self.judge(&failure, &target, &host, outbound);
                 facts.passthrough = Some(reason.word().into());
                 watch.with_tap(|tap, now, ids, out| {
                     tap.no_handshake(facts, Outcome::ClientAborted, detail, now, ids, out);
@@ -245,9 +245,9 @@ impl Case<'_> {
 
     /// Whose TLS it is, and with whom: what verdicts are remembered by. With the port, because behind another one of
     /// the same host stands another server, with a certificate of its own.
-    fn whom(&self, offer: &Offer) -> (&str, String) {
+    fn whom(&self, offer: &Offer) -> (String, String) {
         let Destination { connection, .. } = self.destination;
-        (&connection.target, format!("{}:{}", self.host(offer), connection.server.port()))
+        (connection.target.to_string(), format!("{}:{}", self.host(offer), connection.server.port()))
     }
 
     /// The name that is asked for, or the address where none is.

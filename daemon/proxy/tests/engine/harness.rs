@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use nodetap_core::exchange::{Connection, Direction, Event, Via};
+use nodetap_core::exchange::{Connection, Direction, Event, Target, Via};
 use nodetap_proxy::engine::{Engine, Group, GroupLimits, Served, Settings};
 use nodetap_proxy::sink::Sink;
 use nodetap_proxy::steering::{Arrival, Destination, Steering, Stray};
@@ -55,10 +55,13 @@ impl Steering for Everything {
             id: arrival.id,
             direction: Direction::Outbound,
             via: Via::Transparent,
-            target: self.target.into(),
+            target: Target::command(self.target),
+            container: None,
             process: None,
             client: arrival.client,
+            client_name: None,
             server: self.upstream,
+            server_name: None,
             accepted: arrival.at,
         };
         let (connection, tls) = (Arc::new(connection), Policy::Untouched);

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use h2::{Reason, RecvStream, SendStream};
 use http::{Request, Response, StatusCode};
-use nodetap_core::exchange::{ConnectionSummary, Event, Outcome, Via};
+use nodetap_core::exchange::{ConnectionSummary, Event, Outcome, Target, Via};
 use nodetap_proxy::engine::{Engine, Group, GroupLimits, Served, Settings};
 use nodetap_proxy::forward::names::Names;
 use nodetap_proxy::sink::Sink;
@@ -49,7 +49,7 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let steering = Explicit {
             listeners: vec![Listener { address, serves: Serves::Forward }],
-            target: "test".into(),
+            target: Target::command("test"),
             names: Arc::new(Names::beneath("/")),
             patience: DEADLINE,
             instance: "test".into(),

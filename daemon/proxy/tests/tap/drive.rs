@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use nodetap_core::exchange::{Connection, ConnectionSummary, Direction, Event, Exchange, Timing, Via};
+use nodetap_core::exchange::{Connection, ConnectionSummary, Direction, Event, Exchange, Target, Timing, Via};
 use nodetap_core::ulid::UlidSource;
 use nodetap_proxy::tap::{End, Limits, Side, Tap};
 
@@ -30,10 +30,13 @@ impl Player {
             id: ids.next(ACCEPTED),
             direction,
             via: Via::Transparent,
-            target: "test".to_owned(),
+            target: Target::command("test"),
+            container: None,
             process: None,
             client: address(1),
+            client_name: None,
             server: address(2),
+            server_name: None,
             accepted: ACCEPTED,
         };
         let tap = Tap::new(Arc::new(connection), Some(5), limits);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use nodetap_core::exchange::{Connection, ConnectionSummary, Direction, Event, Exchange, Via};
+use nodetap_core::exchange::{Connection, ConnectionSummary, Direction, Event, Exchange, Target, Via};
 use nodetap_proxy::engine::{Engine, Group, GroupLimits, Served, Settings};
 use nodetap_proxy::sink::Sink;
 use nodetap_proxy::steering::{Arrival, Destination, Steering, Stray};
@@ -131,10 +131,13 @@ impl Steering for Everything {
             id: arrival.id,
             direction: Direction::Outbound,
             via: Via::Transparent,
-            target: "test".into(),
+            target: Target::command("test"),
+            container: None,
             process: None,
             client: arrival.client,
+            client_name: None,
             server: self.upstream,
+            server_name: None,
             accepted: arrival.at,
         };
         let connection = Arc::new(connection);
