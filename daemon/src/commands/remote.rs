@@ -136,7 +136,9 @@ impl Remote {
             match next {
                 None => return Ok(Ended::Whole),
                 Some(at) if ask.after.is_none_or(|before| before < at) => ask.after = Some(at),
-                Some(_) => return Err(Failure::new("the cluster's next page begins where this one did: records are missing")),
+                Some(_) => {
+                    return Err(Failure::new("the cluster's next page begins where this one did: records are missing"));
+                }
             }
         }
     }

@@ -13,8 +13,7 @@ use crate::cluster::follow::{Change, Subject, follow};
 use crate::cluster::health::{Call, Health};
 
 /// Labels of an agent's pod.
-pub const LABELS: [(&str, &str); 2] =
-    [("app.kubernetes.io/name", "nodetap"), ("app.kubernetes.io/component", "agent")];
+pub const LABELS: [(&str, &str); 2] = [("app.kubernetes.io/name", "nodetap"), ("app.kubernetes.io/component", "agent")];
 /// The name of the container's port that answers questions.
 pub const PORT_NAME: &str = "query";
 /// Where it is when the pod does not say.
@@ -71,9 +70,9 @@ fn candidate(pod: Pod) -> Option<Candidate> {
     }
     let (spec, status) = (pod.spec.unwrap_or_default(), pod.status.unwrap_or_default());
     let ports = spec.containers.iter().flat_map(|container| container.ports.iter().flatten());
-    let named = ports.filter(|port| port.name.as_deref() == Some(PORT_NAME)).find_map(|port| {
-        u16::try_from(port.container_port).ok()
-    });
+    let named = ports
+        .filter(|port| port.name.as_deref() == Some(PORT_NAME))
+        .find_map(|port| u16::try_from(port.container_port).ok());
     let running = status.phase.as_deref() == Some("Running");
     let ip = status.pod_ip.and_then(|ip| ip.parse::<IpAddr>().ok()).filter(|_| running);
     let ready = |kind: &str, value: &str| kind == "Ready" && value == "True";

@@ -103,7 +103,9 @@ impl Certificates {
         for _ in 0..TRIES {
             let secret = self.read(AUTHORITY_SECRET).await?;
             let held = secret.as_ref().and_then(read_authority);
-            if let Some(held) = held.as_ref().filter(|held| held.chain.first().is_some_and(|own| left(own, now) > AUTHORITY_LEFT)) {
+            if let Some(held) =
+                held.as_ref().filter(|held| held.chain.first().is_some_and(|own| left(own, now) > AUTHORITY_LEFT))
+            {
                 return Ok(Ca { chain: held.chain.clone(), key: KeyPair::from_pem(&held.key.serialize_pem())? });
             }
             let mut made = Ca::generate("nodetap API authority", AUTHORITY_DAYS, now, random()?)?;
@@ -191,9 +193,9 @@ fn is_good(secret: &Secret, purpose: &Purpose, authority: &Ca, now: SystemTime) 
     let Ok(identity) = identity(secret) else { return false };
     let (Some(own), Some(issuer)) = (identity.chain.first(), authority.chain.first()) else { return false };
     let (Ok(facts), Ok(above)) = (Facts::of(own), Facts::of(issuer)) else { return false };
-    let fits = identity.private_key().is_ok_and(|key| {
-        KeyPair::try_from(&key).is_ok_and(|key| key.public_key_raw() == facts.public_key)
-    });
+    let fits = identity
+        .private_key()
+        .is_ok_and(|key| KeyPair::try_from(&key).is_ok_and(|key| key.public_key_raw() == facts.public_key));
     fits && identity.authority == authority.chain
         && facts.issuer_der == above.subject_der
         && is_signed_by(own, issuer)

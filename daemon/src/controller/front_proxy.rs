@@ -26,7 +26,9 @@ const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{NAMESPACE}/{NAME} has no {0}: this API server has no front-proxy certificate, so that it cannot prove itself")]
+    #[error(
+        "{NAMESPACE}/{NAME} has no {0}: this API server has no front-proxy certificate, so that it cannot prove itself"
+    )]
     Missing(&'static str),
     #[error("{NAMESPACE}/{NAME}: {AUTHORITY} holds no certificate in PEM")]
     NoCertificate,
@@ -142,7 +144,8 @@ mod tests {
     fn only_a_certificate_with_an_allowed_name_and_a_user_is_the_api_server() {
         let ca = Ca::generate("front-proxy-ca", 30, SystemTime::now(), 1).unwrap();
         let text = pem::encode(&ca.chain);
-        let front = FrontProxy::read(&map(&[(AUTHORITY, &text), (ALLOWED, r#"["front"]"#), (USERS, r#"["X-Remote-User"]"#)]));
+        let front =
+            FrontProxy::read(&map(&[(AUTHORITY, &text), (ALLOWED, r#"["front"]"#), (USERS, r#"["X-Remote-User"]"#)]));
         let front = front.unwrap();
         let leaf = |name: &str| {
             let key = KeyPair::from_pem(&ca.key.serialize_pem()).unwrap();
@@ -156,7 +159,8 @@ mod tests {
         assert!(matches!(front.caller(Some(&leaf("other")), &user), Caller::Stranger(_)));
         assert!(matches!(front.caller(None, &user), Caller::Stranger(_)));
         assert!(matches!(front.caller(Some(&leaf("front")), &HeaderMap::new()), Caller::Stranger(_)));
-        let any = FrontProxy::read(&map(&[(AUTHORITY, &text), (ALLOWED, "[]"), (USERS, r#"["X-Remote-User"]"#)])).unwrap();
+        let any =
+            FrontProxy::read(&map(&[(AUTHORITY, &text), (ALLOWED, "[]"), (USERS, r#"["X-Remote-User"]"#)])).unwrap();
         assert_eq!(any.caller(Some(&leaf("other")), &user), Caller::ApiServer("jane".into()));
     }
 

@@ -87,8 +87,8 @@ impl Merge {
         let mut number = 0;
         while let Some(source) = self.sources.get_mut(number) {
             let deadline = self.start + PATIENCE + LAST;
-            let head = tokio::time::timeout_at(deadline.into(), source.peek()).await;
             let node = source.node.clone();
+            let head = tokio::time::timeout_at(deadline.into(), source.peek()).await;
             match head {
                 Ok(Some(Ok(Item::Record(_)))) => {
                     number += 1;

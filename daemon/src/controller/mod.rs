@@ -193,7 +193,8 @@ async fn follow_ready(client: Client, namespace: &str, health: Health, ready: wa
     let keep_front = |map: ConfigMap| {
         FrontProxy::read(&map).map_err(|error| tracing::warn!(%error, "the API server cannot be known")).ok()
     };
-    let make = async |mut identity: watch::Receiver<Option<Identity>>, mut front: watch::Receiver<Option<FrontProxy>>| {
+    let make = async |mut identity: watch::Receiver<Option<Identity>>,
+                      mut front: watch::Receiver<Option<FrontProxy>>| {
         loop {
             let made = {
                 let (identity, front) = (identity.borrow_and_update(), front.borrow_and_update());

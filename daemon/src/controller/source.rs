@@ -17,8 +17,8 @@ use tokio_rustls::TlsConnector;
 
 use super::agents::Agent;
 use crate::query::Ask;
-use crate::query::identity::{AGENT_NAME, agent_name};
 use crate::query::ask::At;
+use crate::query::identity::{AGENT_NAME, agent_name};
 use crate::query::read::place;
 use crate::query::wire::{Decoder, Item};
 

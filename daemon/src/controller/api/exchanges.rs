@@ -65,23 +65,26 @@ impl Api {
         let agents = self.agents()?;
         let question = Question { ask, id: None, tls };
         let (pieces_tx, pieces_rx) = mpsc::channel(WAITING);
-        let out = Out { writer: Writer::new(form), pieces: pieces_tx, bytes: 0 };
+        let mut out = Out { writer: Writer::new(form), pieces: pieces_tx, bytes: 0 };
         let mut response = Response::new(streamed(pieces_rx));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(form.media_type()));
         if question.ask.watch {
             let agents = self.agents.clone();
-            answer(place, out, async move |out| live::watch(agents, question, lasts, out).await);
+            tokio::spawn(async move {
+                let _place = place;
+                if live::watch(agents, question, lasts, &mut out).await.is_ok() {
+                    let _ = out.finish().await;
+                }
+            });
             return Ok(response);
         }
         let opened = open(&agents, &question).await?;
         warn(&opened, response.headers_mut());
-        answer(place, out, async move |out| {
-            for (node, error) in &opened.failed {
-                out.say(failed(node, error)).await?;
-            }
-            match question.ask.tail {
-                Some(count) => tail(opened.sources, count, out).await,
-                None => page(opened.sources, &question.ask, out).await,
+        // Written for as long as somebody reads.
+        tokio::spawn(async move {
+            let _place = place;
+            if written(opened, &question.ask, &mut out).await.is_ok() {
+                let _ = out.finish().await;
             }
         });
         Ok(response)
@@ -138,18 +141,14 @@ impl Api {
     }
 }
 
-/// Writes an answer in a task of its own, for as long as somebody reads.
-fn answer<F>(place: OwnedSemaphorePermit, mut out: Out, write: F)
-where
-    F: AsyncFnOnce(&mut Out) -> Result<(), Unread> + Send + 'static,
-    for<'a> F::CallOnceFuture<'a>: Send,
-{
-    tokio::spawn(async move {
-        let _place = place;
-        if write(&mut out).await.is_ok() {
-            let _ = out.finish().await;
-        }
-    });
+async fn written(opened: Opened, ask: &Ask, out: &mut Out) -> Result<(), Unread> {
+    for (node, error) in &opened.failed {
+        out.say(failed(node, error)).await?;
+    }
+    match ask.tail {
+        Some(count) => tail(opened.sources, count, out).await,
+        None => page(opened.sources, ask, out).await,
+    }
 }
 
 fn read(query: &str, headers: &HeaderMap) -> Result<Asked, Refusal> {
@@ -239,11 +238,7 @@ fn fits(id: Ulid, asked: &str) -> bool {
 }
 
 /// The one that is meant. Beginnings go before ends, whichever node they are on.
-fn choose(
-    mut found: Vec<(Ulid, Vec<Event>)>,
-    asked: &str,
-    failed: &[(String, Failed)],
-) -> Result<Vec<Event>, Refusal> {
+fn choose(mut found: Vec<(Ulid, Vec<Event>)>, asked: &str, failed: &[(String, Failed)]) -> Result<Vec<Event>, Refusal> {
     let begins = |(id, _): &(Ulid, Vec<Event>)| id.to_string().starts_with(asked);
     if found.iter().any(begins) {
         found.retain(begins);
@@ -251,12 +246,11 @@ fn choose(
     match (found.len(), failed) {
         (1, _) => Ok(found.pop().map(|(_, events)| events).unwrap_or_default()),
         (0, []) => {
-            let text = format!("exchanges.capture.nodetap.io {asked:?} not found: no record's id begins or ends with it");
+            let text =
+                format!("exchanges.capture.nodetap.io {asked:?} not found: no record's id begins or ends with it");
             Err(Refusal::new(StatusCode::NOT_FOUND, text))
         }
-        (0, [(node, error), ..]) => {
-            Err(away(&format!("{asked} is on no node that answers; {node} does not: {error}")))
-        }
+        (0, [(node, error), ..]) => Err(away(&format!("{asked} is on no node that answers; {node} does not: {error}"))),
         (count, _) => {
             let named = found.iter().take(CANDIDATES).map(|(id, _)| id.to_string()).collect::<Vec<_>>().join(", ");
             let more = if count > CANDIDATES { ", …" } else { "" };

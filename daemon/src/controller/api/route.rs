@@ -11,7 +11,9 @@ const ID: usize = 26;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route<'a> {
     /// `/healthz`, `/livez`, `/readyz`.
-    Health { ready: bool },
+    Health {
+        ready: bool,
+    },
     /// `/apis`
     Groups,
     /// `/apis/GROUP`
@@ -19,9 +21,14 @@ pub enum Route<'a> {
     /// `/apis/GROUP/VERSION`
     Resources,
     /// The records of a namespace.
-    Exchanges { namespace: &'a str },
+    Exchanges {
+        namespace: &'a str,
+    },
     /// One of them.
-    Exchange { namespace: &'a str, id: &'a str },
+    Exchange {
+        namespace: &'a str,
+        id: &'a str,
+    },
     /// Of all namespaces.
     Everywhere,
     Nothing,

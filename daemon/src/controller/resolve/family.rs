@@ -39,8 +39,7 @@ impl Kind {
     }
 
     fn is_watched(word: &str) -> bool {
-        let owners =
-            [Self::Deployment, Self::ReplicaSet, Self::StatefulSet, Self::DaemonSet, Self::Job, Self::CronJob];
+        let owners = [Self::Deployment, Self::ReplicaSet, Self::StatefulSet, Self::DaemonSet, Self::Job, Self::CronJob];
         owners.iter().any(|kind| kind.word() == word)
     }
 }
@@ -170,7 +169,11 @@ impl Family {
         let mut next = pod.owner.as_ref();
         while let Some((kind, uid)) = next.filter(|(kind, _)| Kind::is_watched(kind) && owners.len() < DEPTH) {
             let (_, owner) = self.members.get(uid).filter(|(known, _)| known.word() == kind)?;
-            owners.push(Owner { kind: self.members.get(uid)?.0.word(), name: &owner.name, annotations: &owner.annotations });
+            owners.push(Owner {
+                kind: self.members.get(uid)?.0.word(),
+                name: &owner.name,
+                annotations: &owner.annotations,
+            });
             next = owner.owner.as_ref();
         }
         Some(owners)
@@ -205,17 +208,23 @@ mod tests {
         let mut family = Family::default();
         let mut touched = BTreeSet::new();
         for (kind, all) in [
-            (Kind::Pod, vec![
-                member("p1", Some(("ReplicaSet", "r1")), &[]),
-                member("p2", Some(("ReplicaSet", "r2")), &[]),
-                member("p3", Some(("Job", "j")), &[]),
-                member("p4", Some(("Rollout", "x")), &[(RESOLVED, "of long ago")]),
-                member("p5", Some(("StatefulSet", "not seen yet")), &[(RESOLVED, "stays")]),
-            ]),
-            (Kind::ReplicaSet, vec![
-                member("r1", Some(("Deployment", "d")), &[(ON, "an old copy")]),
-                member("r2", Some(("Deployment", "d")), &[]),
-            ]),
+            (
+                Kind::Pod,
+                vec![
+                    member("p1", Some(("ReplicaSet", "r1")), &[]),
+                    member("p2", Some(("ReplicaSet", "r2")), &[]),
+                    member("p3", Some(("Job", "j")), &[]),
+                    member("p4", Some(("Rollout", "x")), &[(RESOLVED, "of long ago")]),
+                    member("p5", Some(("StatefulSet", "not seen yet")), &[(RESOLVED, "stays")]),
+                ],
+            ),
+            (
+                Kind::ReplicaSet,
+                vec![
+                    member("r1", Some(("Deployment", "d")), &[(ON, "an old copy")]),
+                    member("r2", Some(("Deployment", "d")), &[]),
+                ],
+            ),
             (Kind::Job, vec![member("j", Some(("CronJob", "c")), &[])]),
             (Kind::CronJob, vec![member("c", None, &[(ON, "true")])]),
             (Kind::StatefulSet, vec![]),
@@ -229,7 +238,8 @@ mod tests {
     }
 
     fn written(family: &Family, pods: &BTreeSet<String>) -> Vec<(String, Option<String>)> {
-        let from = |text: String| resolved::read(&text).unwrap().into_iter().map(|one| one.workload).collect::<String>();
+        let from =
+            |text: String| resolved::read(&text).unwrap().into_iter().map(|one| one.workload).collect::<String>();
         let writes = pods.iter().filter_map(|pod| family.write(pod));
         writes.map(|write| (write.uid, write.text.map(from))).collect()
     }
@@ -255,7 +265,10 @@ mod tests {
         let (mut family, _) = family(&[]);
         let now = member("d", None, &[(ON, "true")]);
         let touched = family.apply(Kind::Deployment, Change::Applied(now.clone()));
-        assert_eq!(written(&family, &touched), [some("p1", "Deployment/name-of-d"), some("p2", "Deployment/name-of-d")]);
+        assert_eq!(
+            written(&family, &touched),
+            [some("p1", "Deployment/name-of-d"), some("p2", "Deployment/name-of-d")]
+        );
         assert!(family.apply(Kind::Deployment, Change::Applied(now)).is_empty());
         for pod in ["p1", "p2"] {
             let write = family.write(pod).unwrap();

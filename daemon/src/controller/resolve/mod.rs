@@ -22,7 +22,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use self::family::{Family, Kind, Member, Write};
-use crate::cluster::follow::{Change, Subject, follow_metadata};
+use crate::cluster::follow::{Change, Subject, follow};
 use crate::cluster::health::{Call, Health, Trouble};
 
 /// Who wrote it, in the API server's words.
@@ -42,7 +42,8 @@ type Seen = (Kind, Change<Member>);
 /// Watches and writes, for ever: while we lead.
 pub async fn resolve(client: Client, health: Health) {
     let (seen_tx, seen) = mpsc::channel(CHANGES);
-    let watches = [Kind::Pod, Kind::Deployment, Kind::ReplicaSet, Kind::StatefulSet, Kind::DaemonSet, Kind::Job, Kind::CronJob];
+    let watches =
+        [Kind::Pod, Kind::Deployment, Kind::ReplicaSet, Kind::StatefulSet, Kind::DaemonSet, Kind::Job, Kind::CronJob];
     let watches = join_all(watches.map(|kind| watch(kind, client.clone(), health.clone(), seen_tx.clone())));
     drop(seen_tx);
     tokio::join!(watches, write(client, health.clone(), seen));
@@ -64,10 +65,10 @@ async fn of<K>(kind: Kind, client: Client, health: Health, seen: mpsc::Sender<Se
 where
     K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
 {
-    let subject = Subject { api: Api::<K>::all(client), call: Call::Workloads, fields: None };
+    let subject = Subject { api: Api::<PartialObjectMeta<K>>::all(client), call: Call::Workloads, fields: None };
     let keep = |object: PartialObjectMeta<K>| member(&object);
     let tell = async |change| seen.send((kind, change)).await.is_ok();
-    follow_metadata(subject, health, keep, tell).await;
+    follow(subject, health, keep, tell).await;
 }
 
 fn member<K>(object: &PartialObjectMeta<K>) -> Option<Member> {
@@ -137,8 +138,8 @@ async fn patch(client: Client, write: Write) -> (Write, Result<(), Trouble>) {
     let pods = Api::<Pod>::namespaced(client, &write.namespace);
     let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
     // The uid is a condition: another pod of this name is left alone.
-    let patch = json!({"metadata": {"uid": write.uid, "annotations": {RESOLVED: write.text}}});
-    let sent = pods.patch_metadata(&write.name, &params, &Patch::Merge(patch));
+    let patch = Patch::Merge(json!({"metadata": {"uid": write.uid, "annotations": {RESOLVED: write.text}}}));
+    let sent = pods.patch_metadata(&write.name, &params, &patch);
     let answer = match tokio::time::timeout(ANSWER, sent).await {
         Ok(Ok(pod)) => {
             tracing::debug!(namespace = write.namespace, pod = pod.name_any(), text = write.text, "resolved");
