@@ -274,6 +274,20 @@ fn random() -> Result<u128, Error> {
     Ok(u128::from_ne_bytes(bytes))
 }
 
+/// A pair that is in no Secret.
+#[cfg(test)]
+pub(super) fn unkept(authority: &Ca, name: &str, usages: Vec<ExtendedKeyUsagePurpose>) -> Identity {
+    let purpose = Purpose { secret: CONTROLLER_SECRET, names: vec![name.to_owned()], usages };
+    let (certificate, key) = sign(&purpose, authority, SystemTime::now()).unwrap();
+    let bundle = pem::encode(&authority.chain);
+    Identity::read(|part| match part {
+        CERTIFICATE => Some(certificate.as_bytes()),
+        KEY => Some(key.as_bytes()),
+        _ => Some(bundle.as_bytes()),
+    })
+    .unwrap()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
