@@ -22,6 +22,13 @@ impl Folder {
         std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Self(path))
     }
+
+    /// Its path; from here on it is somebody else's to remove.
+    pub fn keep(self) -> PathBuf {
+        let path = self.0.clone();
+        std::mem::forget(self);
+        path
+    }
 }
 
 impl Deref for Folder {

@@ -29,18 +29,28 @@ pub fn python_socks() -> Result<PathBuf> {
     part("python-socks")
 }
 
+/// The folder with the programs of Kubernetes.
+///
+/// # Errors
+/// Says how to get them, when they are not there.
+pub fn kubernetes() -> Result<PathBuf> {
+    let place = folder("NODETAP_KUBERNETES", "test-kubernetes");
+    place.context("the programs of Kubernetes are not built: run `cargo xtask setup --for test`")
+}
+
 fn part(name: &str) -> Result<PathBuf> {
-    let place = folder().context("the tests' peers are not installed: run `cargo xtask setup --for test`")?.join(name);
+    let folder = folder("NODETAP_PEERS", "test-peers");
+    let place = folder.context("the tests' peers are not installed: run `cargo xtask setup --for test`")?.join(name);
     ensure!(place.exists(), "{} is not there: run `cargo xtask setup --for test`", place.display());
     Ok(place)
 }
 
-/// `NODETAP_PEERS`, else what set-up has written into the folder that this test binary was built in.
-fn folder() -> Option<PathBuf> {
-    if let Some(folder) = std::env::var_os("NODETAP_PEERS") {
+/// What a variable says, else what set-up has written into the folder that this test binary was built in.
+fn folder(variable: &str, note: &str) -> Option<PathBuf> {
+    if let Some(folder) = std::env::var_os(variable) {
         return Some(PathBuf::from(folder));
     }
     let test = std::env::current_exe().ok()?;
-    let noted = |folder: &Path| std::fs::read_to_string(folder.join("test-peers")).ok();
+    let noted = |folder: &Path| std::fs::read_to_string(folder.join(note)).ok();
     test.ancestors().skip(1).take(4).find_map(noted).map(|path| PathBuf::from(path.trim()))
 }

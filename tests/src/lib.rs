@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod clients;
+pub mod cluster;
 pub mod folder;
 pub mod hearing;
 pub mod http;

@@ -19,36 +19,53 @@ const VERSIONS: &[&str] = &[
 
 /// `$XDG_CACHE_HOME/nodetap/<hash of versions>`, else under `~/.cache`. Need not exist yet.
 pub(crate) fn folder() -> Result<PathBuf> {
+    Ok(base()?.join(short(VERSIONS)))
+}
+
+/// As [`folder`], for something big that must not be made anew because the version of something else has changed: only
+/// what `decides` does.
+pub(crate) fn folder_of(name: &str, decides: &[&str]) -> Result<PathBuf> {
+    Ok(base()?.join(format!("{name}-{}", short(decides))))
+}
+
+fn base() -> Result<PathBuf> {
     let base = match std::env::var_os("XDG_CACHE_HOME").filter(|dir| !dir.is_empty()) {
         Some(dir) => PathBuf::from(dir),
         None => {
             PathBuf::from(std::env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?).join(".cache")
         }
     };
-    let hash: String = hex(VERSIONS.join("\n").as_bytes()).chars().take(16).collect();
-    Ok(base.join("nodetap").join(hash))
+    Ok(base.join("nodetap"))
 }
 
-/// Makes the folder `name` in the cache with `build`, unless it is there. It is built beside its place and moved there
-/// when it is whole, so that an interrupted build leaves nothing that looks finished.
+fn short(decides: &[&str]) -> String {
+    hex(decides.join("\n").as_bytes()).chars().take(16).collect()
+}
+
+/// Makes the folder `name` in the cache with `build`, unless it is there.
 pub(crate) fn ensure(name: &str, build: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
-    let folder = folder()?;
-    let place = folder.join(name);
+    let place = folder()?.join(name);
+    ensure_at(&place, build)?;
+    Ok(place)
+}
+
+/// Makes the folder `place` with `build`, unless it is there. It is built beside its place and moved there when it is
+/// whole, so that an interrupted build leaves nothing that looks finished.
+pub(crate) fn ensure_at(place: &Path, build: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     if place.is_dir() {
-        return Ok(place);
+        return Ok(());
     }
-    let building = folder.join(format!("{name}.building-{}", std::process::id()));
+    let building = place.with_extension(format!("building-{}", std::process::id()));
     std::fs::create_dir_all(&building).with_context(|| format!("cannot make {}", building.display()))?;
     if let Err(error) = build(&building) {
         // What is left is only in the way of the next try; the build's own error is the one to tell.
         drop(std::fs::remove_dir_all(&building));
         return Err(error);
     }
-    match std::fs::rename(&building, &place) {
-        Err(_) if place.is_dir() => std::fs::remove_dir_all(&building).context("cannot remove a second build")?,
-        other => other.with_context(|| format!("cannot move the build to {}", place.display()))?,
+    match std::fs::rename(&building, place) {
+        Err(_) if place.is_dir() => std::fs::remove_dir_all(&building).context("cannot remove a second build"),
+        other => other.with_context(|| format!("cannot move the build to {}", place.display())),
     }
-    Ok(place)
 }
 
 /// SHA-256 in hexadecimal.

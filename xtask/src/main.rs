@@ -7,6 +7,7 @@ mod cache;
 mod demo;
 mod ebpf;
 mod fuzz;
+mod kubernetes;
 mod nightly;
 mod packages;
 mod peers;

@@ -24,14 +24,19 @@ const fn program(name: &'static str, package: &'static str) -> Program {
     Program { name, package }
 }
 
+/// The plugins that give pods their network: one stands for all.
+pub(crate) const CNI: Program = program("/usr/lib/cni/ptp", "containernetworking-plugins");
+pub(crate) const CONTAINERD: Program = program("containerd", "containerd");
 pub(crate) const CURL: Program = program("curl", "curl");
 pub(crate) const DANTED: Program = program("danted", "dante-server");
+pub(crate) const ETCD: Program = program("etcd", "etcd-server");
 pub(crate) const GCC: Program = program("gcc", "gcc libc6-dev");
 pub(crate) const GIT: Program = program("git", "git");
 pub(crate) const GO: Program = program("go", "golang-go");
 pub(crate) const GXX: Program = program("g++", "g++");
 pub(crate) const H2LOAD: Program = program("h2load", "nghttp2-client");
 pub(crate) const IP: Program = program("ip", "iproute2");
+pub(crate) const IPTABLES: Program = program("iptables", "iptables");
 pub(crate) const JAVAC: Program = program("javac", "default-jdk-headless");
 pub(crate) const MICROSOCKS: Program = program("microsocks", "microsocks");
 /// The BSD netcat by its own name: `nc` may be another one, without `-N`.
@@ -46,6 +51,7 @@ pub(crate) const NPM: Program = program("npm", "npm");
 pub(crate) const OPENSSL: Program = program("openssl", "openssl");
 /// The distribution's own: another one may stand in a folder that other users cannot read.
 pub(crate) const PYTHON: Program = program("/usr/bin/python3", "python3");
+pub(crate) const RUNC: Program = program("runc", "runc");
 pub(crate) const SCRIPT: Program = program("script", "bsdutils");
 /// It needs hexdump, which Debian's package of it does not ask for.
 pub(crate) const TESTSSL: Program = program("testssl", "testssl.sh bsdextrautils");

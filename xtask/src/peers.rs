@@ -24,9 +24,7 @@ pub(crate) fn ensure() -> Result<()> {
     python(&folder.join("python"))?;
     node(&folder.join("node"))?;
     python_socks(&folder)?;
-    let target = workspace::target_dir()?;
-    std::fs::create_dir_all(&target)?;
-    std::fs::write(target.join("test-peers"), folder.display().to_string()).context("cannot note where the peers are")
+    workspace::note("test-peers", &folder)
 }
 
 fn python(place: &Path) -> Result<()> {

@@ -5,10 +5,10 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use crate::packages::{
-    self, CURL, DANTED, GCC, GIT, GO, H2LOAD, IP, JAVAC, MICROSOCKS, NETCAT, NGHTTP, NGHTTPD, NGHTTPX, NGINX, NODE,
-    NPM, OPENSSL, PYTHON, Program, SCRIPT, TESTSSL, WGET, WRK,
+    self, CNI, CONTAINERD, CURL, DANTED, ETCD, GCC, GIT, GO, H2LOAD, IP, IPTABLES, JAVAC, MICROSOCKS, NETCAT, NGHTTP,
+    NGHTTPD, NGHTTPX, NGINX, NODE, NPM, OPENSSL, PYTHON, Program, RUNC, SCRIPT, TESTSSL, WGET, WRK,
 };
-use crate::{peers, toolchain};
+use crate::{kubernetes, peers, toolchain};
 
 /// What the tools are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -27,6 +27,8 @@ pub(crate) enum Job {
 
 const FOR_TESTS: &[Program] =
     &[CURL, GCC, GIT, GO, IP, JAVAC, NETCAT, NGHTTP, NODE, NPM, OPENSSL, PYTHON, SCRIPT, TESTSSL, WGET];
+/// And what a cluster of theirs is made of.
+const FOR_CLUSTERS: &[Program] = &[CNI, CONTAINERD, ETCD, IPTABLES, NGINX, RUNC];
 const FOR_DEMO: &[Program] = &[CURL, NGINX, NODE, NPM, PYTHON];
 const FOR_BENCH: &[Program] = &[CURL, DANTED, H2LOAD, MICROSOCKS, NGHTTPD, NGHTTPX, NGINX, OPENSSL, PYTHON, WRK];
 
@@ -38,7 +40,9 @@ pub(crate) fn run(job: Job) -> Result<()> {
     let wants = |this: Job| job == this || job == Job::All;
     if wants(Job::Test) {
         packages::ensure(FOR_TESTS)?;
+        packages::ensure(FOR_CLUSTERS)?;
         peers::ensure()?;
+        kubernetes::ensure()?;
     }
     if wants(Job::Demo) {
         packages::ensure(FOR_DEMO)?;

@@ -16,9 +16,13 @@ pub(crate) enum Tier {
     Netns,
     /// Root, cgroup v2, and a kernel that loads and attaches the programs.
     Kernel,
+    /// The same, and the parts of a cluster.
+    Cluster,
+    /// The same, and that a kubelet and containers run here.
+    Node,
 }
 
-pub(crate) const ALL: [Tier; 3] = [Tier::None, Tier::Netns, Tier::Kernel];
+pub(crate) const ALL: [Tier; 5] = [Tier::None, Tier::Netns, Tier::Kernel, Tier::Cluster, Tier::Node];
 
 impl Tier {
     /// The name of its test binary, and of the feature that it is built with.
@@ -27,6 +31,8 @@ impl Tier {
             Tier::None => "none",
             Tier::Netns => "netns",
             Tier::Kernel => "kernel",
+            Tier::Cluster => "cluster",
+            Tier::Node => "node",
         }
     }
 
@@ -36,6 +42,8 @@ impl Tier {
             Tier::None => None,
             Tier::Netns => lacks_namespaces(),
             Tier::Kernel => lacks_namespaces().or_else(lacks_kernel),
+            Tier::Cluster => lacks_namespaces().or_else(lacks_kernel).or_else(|| lacks_programs(&["etcd", "iptables"])),
+            Tier::Node => Tier::Cluster.lacks().or_else(|| lacks_programs(&["containerd", "runc"])),
         }
     }
 }
@@ -49,6 +57,10 @@ fn lacks_namespaces() -> Option<String> {
         return Some(format!("no network namespace can be made: {error:#}"));
     }
     process::output(Command::new("ip").args(["netns", "del", &name])).err().map(|error| format!("{error:#}"))
+}
+
+fn lacks_programs(names: &[&str]) -> Option<String> {
+    names.iter().find(|name| process::find(name).is_none()).map(|name| format!("{name} is not installed"))
 }
 
 fn lacks_kernel() -> Option<String> {

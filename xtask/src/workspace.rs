@@ -28,3 +28,10 @@ pub(crate) fn cargo_home() -> Result<PathBuf> {
     let home = std::env::var_os("HOME").context("neither CARGO_HOME nor HOME is set")?;
     Ok(PathBuf::from(home).join(".cargo"))
 }
+
+/// Writes into the folder that the tests are built in where they find something.
+pub(crate) fn note(name: &str, place: &Path) -> Result<()> {
+    let target = target_dir()?;
+    std::fs::create_dir_all(&target)?;
+    std::fs::write(target.join(name), place.display().to_string()).with_context(|| format!("cannot write {name}"))
+}

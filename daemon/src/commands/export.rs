@@ -11,7 +11,7 @@ use nodetap_core::har;
 
 use super::ls::{for_each, json, line};
 use super::output::{Failure, report};
-use super::remote::{Access, Remote};
+use super::remote::{Cluster, Remote};
 use super::select::{Selection, Source, warn_of_losses};
 use crate::query::Ask;
 use crate::query::ask::Messages;
@@ -30,8 +30,11 @@ enum Kind {
 /// Write a recording for other programs
 #[derive(Debug, Clone, Args)]
 pub struct Export {
+    /// The records of this pod: of the cluster, or of the folder that is named
+    #[arg(value_name = "POD")]
+    pod: Option<String>,
     #[command(flatten)]
-    access: Access,
+    cluster: Cluster,
     #[command(flatten)]
     source: Source,
     #[command(flatten)]
@@ -49,8 +52,8 @@ impl Export {
     }
 
     fn export(&self) -> Result<(), Failure> {
-        let filter = self.selection.filter()?;
-        if let Some(remote) = self.selection.cluster(&self.access, &self.source)? {
+        let filter = self.selection.filter(self.pod.as_ref(), &self.cluster)?;
+        if let Some(remote) = self.cluster.reach(&self.source, self.pod.is_some() || self.selection.is_of_pods())? {
             return self.export_cluster(&remote);
         }
         let mut index = self.source.index()?;
@@ -66,7 +69,7 @@ impl Export {
 
     fn export_cluster(&self, remote: &Remote) -> Result<(), Failure> {
         let messages = if self.format == Kind::Har { Messages::Grouped } else { Messages::All };
-        let ask = Ask { messages, ..self.selection.ask() };
+        let ask = Ask { pod: self.pod.clone(), messages, ..self.selection.ask() };
         match self.to.as_ref().filter(|path| path.as_os_str() != "-") {
             None => write_cluster(self.format, remote, ask, BufWriter::new(io::stdout().lock())),
             Some(path) => {

@@ -11,7 +11,7 @@ use nodetap_core::text::one_line;
 use nodetap_core::{size, time};
 
 use super::output::{Failure, layout, report, warn};
-use super::remote::{Access, Remote};
+use super::remote::{Cluster, Remote};
 use super::select::{Format, Selection, Source, has_pods, warn_of_losses};
 use crate::query::Ask;
 use crate::query::ask::Messages;
@@ -24,8 +24,11 @@ pub(super) const CLUSTER_ID_WIDTH: usize = 8;
 /// List what was recorded
 #[derive(Debug, Clone, Args)]
 pub struct Ls {
+    /// The records of this pod: of the cluster, or of the folder that is named
+    #[arg(value_name = "POD")]
+    pod: Option<String>,
     #[command(flatten)]
-    access: Access,
+    cluster: Cluster,
     #[command(flatten)]
     source: Source,
     #[command(flatten)]
@@ -47,8 +50,8 @@ impl Ls {
     }
 
     fn list(&self, out: &mut dyn Write) -> Result<(), Failure> {
-        let filter = self.selection.filter()?;
-        if let Some(remote) = self.selection.cluster(&self.access, &self.source)? {
+        let filter = self.selection.filter(self.pod.as_ref(), &self.cluster)?;
+        if let Some(remote) = self.cluster.reach(&self.source, self.pod.is_some() || self.selection.is_of_pods())? {
             return self.list_cluster(&remote, out);
         }
         let mut index = self.source.index()?;
@@ -67,7 +70,7 @@ impl Ls {
 
     fn list_cluster(&self, remote: &Remote, out: &mut dyn Write) -> Result<(), Failure> {
         let messages = if self.messages { Messages::Matching } else { Messages::None };
-        let ask = Ask { messages, losses: self.losses, ..self.selection.ask() };
+        let ask = Ask { pod: self.pod.clone(), messages, losses: self.losses, ..self.selection.ask() };
         let layout = layout(self.output == Format::Wide, CLUSTER_ID_WIDTH, true);
         match (self.output, self.losses) {
             (Format::Json, _) => {}

@@ -17,6 +17,7 @@ use nodetap_core::ulid::Ulid;
 use tokio::runtime::Runtime;
 
 use super::output::{Failure, warn};
+use super::select::Source;
 use crate::query::wire::{Decoder, Item, MEDIA_TYPE};
 use crate::query::{Ask, GROUP, VERSION};
 
@@ -29,11 +30,38 @@ const NO_API: &str = "this cluster has no nodetap API: `kubectl apply -k deploy/
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct Access {
     /// Context of the kubeconfig [default: the current one]
-    #[arg(long, value_name = "NAME", conflicts_with = "from")]
+    #[arg(long, value_name = "NAME")]
     pub(super) context: Option<String>,
     /// The kubeconfig [default: $KUBECONFIG, then ~/.kube/config, then the pod's service account]
-    #[arg(long, value_name = "FILE", conflicts_with = "from")]
+    #[arg(long, value_name = "FILE")]
     pub(super) kubeconfig: Option<PathBuf>,
+}
+
+/// Whose records of a cluster, besides a pod's name.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Cluster {
+    /// The records of this namespace: of the cluster [default with a pod or selector: the context's], or of the folder
+    /// that is named
+    #[arg(short, long, value_name = "NS")]
+    pub(super) namespace: Option<String>,
+    #[command(flatten)]
+    access: Access,
+}
+
+impl Cluster {
+    /// The cluster, if something says that it is meant, and no folder is named; else the local folder is.
+    pub(super) fn reach(&self, source: &Source, pod_or_selector: bool) -> Result<Option<Remote>, Failure> {
+        let Access { context, kubeconfig } = &self.access;
+        if source.from.is_some() {
+            return Ok(None);
+        }
+        if self.namespace.is_none() && !pod_or_selector && context.is_none() && kubeconfig.is_none() {
+            return Ok(None);
+        }
+        let Connection { runtime, client, namespace } = self.access.connect()?;
+        let namespace = self.namespace.clone().unwrap_or(namespace);
+        Ok(Some(Remote { runtime, client, namespace }))
+    }
 }
 
 /// A client, and the namespace of its context.
@@ -44,15 +72,6 @@ pub(super) struct Connection {
 }
 
 impl Access {
-    /// The cluster, if it is meant, or something here says so; else the local folder is.
-    pub(super) fn reach(&self, meant: bool, namespace: Option<&str>) -> Result<Option<Remote>, Failure> {
-        if !meant && self.context.is_none() && self.kubeconfig.is_none() {
-            return Ok(None);
-        }
-        let Connection { runtime, client, namespace: own } = self.connect()?;
-        Ok(Some(Remote { runtime, client, namespace: namespace.map_or(own, ToOwned::to_owned) }))
-    }
-
     /// Nothing is sent yet.
     pub(super) fn connect(&self) -> Result<Connection, Failure> {
         let built = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use nodetap_core::exchange::Event;
 use nodetap_core::filter::Filter;
 use nodetap_core::row::Row;
 
 use super::output::{Failure, warn};
-use super::remote::{Access, Remote};
+use super::remote::Cluster;
 use crate::query::Ask;
 use crate::query::read::now;
 use crate::store::folder::{default_base, newest};
@@ -49,7 +50,11 @@ pub(super) fn has_pods(index: &mut Index) -> bool {
     let newest = index.entries.iter().rev().find(|entry| entry.kind() != Kind::Loss).copied();
     // What cannot be read is reported where it is wanted.
     let event = newest.and_then(|entry| index.event(entry).ok().flatten());
-    event.as_ref().and_then(Row::of).is_some_and(|row| row.pod().is_some())
+    event.as_ref().is_some_and(is_of_pod)
+}
+
+pub(super) fn is_of_pod(event: &Event) -> bool {
+    Row::of(event).is_some_and(|row| row.pod().is_some())
 }
 
 /// How records are written.
@@ -70,25 +75,9 @@ pub(super) enum Direction {
     Out,
 }
 
-/// Which pods are wanted; each option narrows. Without a folder, the cluster is read.
-#[derive(Debug, Clone, Default, Args)]
-pub(super) struct Pods {
-    /// Name of a pod, `*` and `?` allowed
-    #[arg(value_name = "POD")]
-    pod: Option<String>,
-    /// Namespace of the pod [default with a pod or selector: the one of the kubeconfig's context]
-    #[arg(short, long, value_name = "NS")]
-    namespace: Option<String>,
-    /// Labels of the pod, as kubectl takes them: app=web,tier!=back, or app in (web,api)
-    #[arg(short = 'l', long, value_name = "SELECTOR")]
-    selector: Option<String>,
-}
-
 /// Which records are wanted; each option narrows. How messages are chosen stands in [`crate::query::chosen`].
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct Selection {
-    #[command(flatten)]
-    pods: Pods,
     /// Host or host:port, `*` and `?` allowed; may be repeated
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     host: Vec<String>,
@@ -110,19 +99,22 @@ pub(super) struct Selection {
     /// As seen by the recorded program
     #[arg(long, value_name = "DIRECTION")]
     direction: Option<Direction>,
+    /// Labels of pods, as kubectl has them: app=web,tier!=db
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    selector: Option<String>,
 }
 
 impl Selection {
-    pub(super) fn filter(&self) -> Result<Filter, Failure> {
-        self.ask().filter(now()).map_err(Failure::bad_input)
+    /// Of the records in a folder.
+    pub(super) fn filter(&self, pod: Option<&String>, cluster: &Cluster) -> Result<Filter, Failure> {
+        let ask = Ask { pod: pod.cloned(), namespace: cluster.namespace.clone(), ..self.ask() };
+        ask.filter(now()).map_err(Failure::bad_input)
     }
 
     /// The same as a question.
     pub(super) fn ask(&self) -> Ask {
         Ask {
-            namespace: self.pods.namespace.clone(),
-            pod: self.pods.pod.clone(),
-            selector: self.pods.selector.clone(),
+            selector: self.selector.clone(),
             hosts: self.host.clone(),
             methods: self.method.clone(),
             statuses: self.status.clone(),
@@ -137,10 +129,8 @@ impl Selection {
         }
     }
 
-    /// The cluster, where pods are named and no folder is.
-    pub(super) fn cluster(&self, access: &Access, source: &Source) -> Result<Option<Remote>, Failure> {
-        let Pods { pod, namespace, selector } = &self.pods;
-        let named = pod.is_some() || namespace.is_some() || selector.is_some();
-        access.reach(named && source.from.is_none(), namespace.as_deref())
+    /// Are pods meant? Only they have labels.
+    pub(super) fn is_of_pods(&self) -> bool {
+        self.selector.is_some()
     }
 }

@@ -14,8 +14,8 @@ use nodetap_core::{curl, page};
 use super::ls::line;
 use super::names::Names;
 use super::output::{Failure, layout, report, style, warn};
-use super::remote::{Access, Remote};
-use super::select::{Format, Source};
+use super::remote::{Cluster, Remote};
+use super::select::{Format, Source, is_of_pod};
 use crate::query::chosen::messages;
 use crate::store::read::{Entry, Index};
 
@@ -28,11 +28,8 @@ pub struct Show {
     /// The record's id, or as much of its beginning (or end) as tells it from others
     #[arg(value_name = "ID")]
     id: String,
-    /// Namespace of the pod whose record it is: the cluster is read
-    #[arg(short, long, value_name = "NS", conflicts_with = "from")]
-    namespace: Option<String>,
     #[command(flatten)]
-    access: Access,
+    cluster: Cluster,
     #[command(flatten)]
     source: Source,
     /// How to write it: table is a page to read, wide is its line in `ls -o wide`
@@ -52,7 +49,7 @@ impl Show {
     }
 
     fn show(&self, out: &mut dyn Write) -> Result<(), Failure> {
-        if let Some(remote) = self.access.reach(self.namespace.is_some(), self.namespace.as_deref())? {
+        if let Some(remote) = self.cluster.reach(&self.source, false)? {
             return self.show_cluster(&remote, out);
         }
         let mut index = self.source.index()?;
@@ -114,7 +111,11 @@ impl Show {
                 as_json(messages, out)?;
             }
             (_, Format::Wide, event) => {
-                wide(std::iter::once(Ok(event.clone())), out)?;
+                let layout = layout(true, 0, is_of_pod(event));
+                writeln!(out, "{}", layout.heading())?;
+                if let Some(row) = Row::of(event) {
+                    writeln!(out, "{}", layout.row(&row))?;
+                }
             }
             (_, Format::Table, event) => page(event, names, messages, out)?,
         }
@@ -150,7 +151,16 @@ impl Show {
         match self.output {
             Format::Json => as_json(messages, out)?,
             Format::Wide => {
-                wide(messages.map(|message| Ok(Event::Message(Box::new(message?)))), out)?;
+                let messages = messages.collect::<Result<Vec<_>, _>>()?;
+                let pods = messages.first().is_some_and(|message| message.connection.target.pod().is_some());
+                let layout = layout(true, 0, pods);
+                writeln!(out, "{}", layout.heading())?;
+                for message in messages {
+                    let event = Event::Message(Box::new(message));
+                    if let Some(row) = Row::of(&event) {
+                        writeln!(out, "{}", layout.row(&row))?;
+                    }
+                }
             }
             Format::Table => {
                 warn(&format!("exchange {exchange} has not ended, or was lost: these are its messages"));
@@ -215,22 +225,6 @@ fn page(event: &Event, names: Option<&Names>, messages: &mut Parts<'_>, out: &mu
             let message = message?;
             let text = page::message(&message, exchange.time, named(&message).as_deref(), style);
             out.write_all(text.as_bytes())?;
-        }
-    }
-    Ok(())
-}
-
-/// As `ls -o wide` has them; the first tells whether there are pods.
-fn wide(events: impl Iterator<Item = Result<Event, Failure>>, out: &mut dyn Write) -> Result<(), Failure> {
-    let mut known = None;
-    for event in events {
-        let event = event?;
-        let Some(row) = Row::of(&event) else { continue };
-        if known.is_none() {
-            writeln!(out, "{}", known.insert(layout(true, 0, row.pod().is_some())).heading())?;
-        }
-        if let Some(layout) = &known {
-            writeln!(out, "{}", layout.row(&row))?;
         }
     }
     Ok(())

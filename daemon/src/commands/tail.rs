@@ -11,7 +11,7 @@ use nodetap_core::table::Layout;
 
 use super::ls::{CLUSTER_ID_WIDTH, line};
 use super::output::{Failure, layout, report, warn};
-use super::remote::{Access, Ended, Remote};
+use super::remote::{Cluster, Ended, Remote};
 use super::select::{Format, Selection, Source, has_pods};
 use crate::query::Ask;
 use crate::query::ask::Messages;
@@ -32,8 +32,11 @@ const TRIES: u32 = 60;
 /// Show the last records, and new ones as they come
 #[derive(Debug, Clone, Args)]
 pub struct Tail {
+    /// The records of this pod: of the cluster, or of the folder that is named
+    #[arg(value_name = "POD")]
+    pod: Option<String>,
     #[command(flatten)]
-    access: Access,
+    cluster: Cluster,
     #[command(flatten)]
     source: Source,
     #[command(flatten)]
@@ -56,8 +59,8 @@ impl Tail {
     }
 
     fn follow(&self, out: &mut dyn Write) -> Result<(), Failure> {
-        let filter = self.selection.filter()?;
-        if let Some(remote) = self.selection.cluster(&self.access, &self.source)? {
+        let filter = self.selection.filter(self.pod.as_ref(), &self.cluster)?;
+        if let Some(remote) = self.cluster.reach(&self.source, self.pod.is_some() || self.selection.is_of_pods())? {
             return self.follow_cluster(&remote, out);
         }
         let folder = self.source.folder()?;
@@ -107,8 +110,8 @@ impl Tail {
             writeln!(out, "{}", layout.heading())?;
         }
         let watch = !self.no_follow;
-        let (tail, messages) = (Some(self.lines), Messages::Matching);
-        let mut ask = Ask { messages, tail, watch, ..self.selection.ask() };
+        let (pod, messages) = (self.pod.clone(), Messages::Matching);
+        let mut ask = Ask { pod, messages, tail: Some(self.lines), watch, ..self.selection.ask() };
         let (mut live, mut tries) = (false, 0);
         loop {
             let answered = remote.records(ask.clone(), |event| {

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +11,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::ConfigMap;
-use nodetap_core::exchange::{Event, Target};
+use nodetap_core::exchange::{Event, Target, TargetKind};
 use rcgen::ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -26,17 +25,22 @@ use super::api::{Api, Ready};
 use super::certificates::unkept;
 use super::front_proxy::FrontProxy;
 use crate::query::identity::{AGENT_NAME, Identity};
-use crate::query::tests::{exchange, write};
+use crate::query::tests::{exchange, write, write_as};
 use crate::trust::{Ca, pem};
 
 const SERVICE: &str = "nodetap-controller.nodetap.svc";
 const SHOP: &str = "/apis/capture.nodetap.io/v1alpha1/namespaces/shop/exchanges";
 
+/// A segment that is younger than any other.
+const NEWER: &str = "7ZZZZZZZZZZZZZZZZZZZZZZZZZ.seg";
+
 /// An exchange of a pod in `namespace`.
 fn of(namespace: &str, number: u64) -> Event {
     let Event::Exchange(mut exchange) = exchange(number) else { unreachable!() };
     let connection = Arc::make_mut(&mut exchange.connection);
-    connection.target = Arc::new(Target::pod_for_tests(namespace, "web-1"));
+    let command = Target::command("web-1");
+    let pod = Target { kind: TargetKind::Pod, namespace: Some(namespace.to_owned()), ..Target::clone(&command) };
+    connection.target = Arc::new(pod);
     Event::Exchange(exchange)
 }
 
@@ -108,7 +112,11 @@ impl Cluster {
         }
     }
 
-    async fn send(&self, identity: Option<&Identity>, request: hyper::http::request::Builder) -> Option<Response<Incoming>> {
+    async fn send(
+        &self,
+        identity: Option<&Identity>,
+        request: hyper::http::request::Builder,
+    ) -> Option<Response<Incoming>> {
         let stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
         let name = ServerName::try_from(SERVICE).unwrap();
         let stream = TlsConnector::from(Arc::new(self.tls(identity))).connect(name, stream).await.ok()?;
@@ -210,7 +218,8 @@ async fn a_node_that_does_not_answer_is_named_in_the_answer_and_before_it() {
 
 #[tokio::test]
 async fn one_record_is_found_on_whichever_node_it_is_and_only_in_its_namespace() {
-    let cluster = Cluster::start(&[("n1", Some(vec![of("shop", 1)])), ("n2", Some(vec![of("shop", 2), of("bank", 3)]))]).await;
+    let cluster =
+        Cluster::start(&[("n1", Some(vec![of("shop", 1)])), ("n2", Some(vec![of("shop", 2), of("bank", 3)]))]).await;
     let id = |answer: &Answer, line: usize| answer.lines()[line]["id"].as_str().unwrap().to_owned();
     let all = cluster.get(SHOP).await;
     assert_eq!(cluster.get(&format!("{SHOP}/{}", id(&all, 1))).await.names(), ["2"]);
@@ -231,24 +240,14 @@ async fn a_watch_tells_what_comes_on_all_nodes_and_ends_in_its_time() {
     while let Some(frame) = body.frame().await {
         text.push_str(std::str::from_utf8(frame.unwrap().data_ref().unwrap()).unwrap());
         if !std::mem::replace(&mut added, true) {
-            write(&also(&cluster, "n1"), &[of("shop", 8), of("bank", 9)]);
-            write(&also(&cluster, "n2"), &[of("shop", 7)]);
+            write_as(cluster.folders["n1"].path(), NEWER, &[of("shop", 8), of("bank", 9)]);
+            write_as(cluster.folders["n2"].path(), NEWER, &[of("shop", 7)]);
         }
     }
     let mut names: Vec<String> = text.lines().map(|line| name(&serde_json::from_str(line).unwrap())).collect();
     assert_eq!((names.remove(0), names.pop().unwrap()), ("2".to_owned(), "watch_end -".to_owned()));
     names.sort();
     assert_eq!(names, ["7", "8"]);
-}
-
-/// A folder is followed by the names of its segments: a second one beside the first.
-fn also(cluster: &Cluster, node: &str) -> std::path::PathBuf {
-    let folder: &Path = cluster.folders[node].path();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        std::fs::rename(&path, path.with_file_name("01AAAAAAAAAAAAAAAAAAAAAAAA.seg")).unwrap();
-    }
-    folder.to_owned()
 }
 
 #[tokio::test]
@@ -260,13 +259,13 @@ async fn a_watch_goes_over_to_the_agent_that_takes_another_ones_place() {
     let working = Agent { node: "n1".into(), ..agents[1].clone() };
     cluster.agents.send_replace(Some(Arc::new(vec![working])));
     tokio::time::sleep(Duration::from_millis(1500)).await;
-    write(cluster.folders["n2"].path(), &[of("shop", 3)]);
-    let _ = std::fs::rename(
-        std::fs::read_dir(cluster.folders["n2"].path()).unwrap().next().unwrap().unwrap().path(),
-        cluster.folders["n2"].path().join("7AAAAAAAAAAAAAAAAAAAAAAAAA.seg"),
-    );
+    write_as(cluster.folders["n2"].path(), NEWER, &[of("shop", 3)]);
     let names = Answer::read(response).await.names();
-    assert_eq!((names.last().unwrap().as_str(), names.iter().filter(|name| *name == "3").count()), ("watch_end -", 1), "{names:?}");
+    assert_eq!(
+        (names.last().unwrap().as_str(), names.iter().filter(|name| *name == "3").count()),
+        ("watch_end -", 1),
+        "{names:?}"
+    );
 }
 
 #[tokio::test]

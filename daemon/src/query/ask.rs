@@ -188,10 +188,12 @@ impl Ask {
         let paths: Result<Vec<PathPattern>, _> = self.paths.iter().map(|path| PathPattern::new(path)).collect();
         let names: Result<Vec<Glob>, _> = self.pod.iter().map(|pod| Glob::new(pod)).collect();
         let selector = self.selector.as_ref().map(|selector| selector.parse()).transpose();
-        let selector = selector.map_err(filter::Error::Selector)?;
-        let namespaces = self.namespace.iter().cloned().collect();
         Ok(Filter {
-            pods: Pods { namespaces, names: names?, selector },
+            pods: Pods {
+                namespaces: self.namespace.iter().cloned().collect(),
+                names: names?,
+                selector: selector.map_err(filter::Error::Selector)?,
+            },
             hosts: hosts?,
             methods: self.methods.clone(),
             statuses: statuses?,

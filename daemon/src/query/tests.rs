@@ -23,10 +23,13 @@ fn connection(number: u64) -> Arc<Connection> {
         id: UlidSource::new(u128::from(number) << 16).next(START),
         direction: Direction::Inbound,
         via: Via::Transparent,
-        target: "web".into(),
+        target: nodetap_core::exchange::Target::command("web"),
+        container: None,
         process: None,
         client: address,
+        client_name: None,
         server: address,
+        server_name: None,
         accepted: START + number,
     })
 }
@@ -76,10 +79,13 @@ fn message(number: u64, seq: u64) -> Event {
 }
 
 pub(crate) fn write(folder: &Path, events: &[Event]) {
+    write_as(folder, &format!("{}.seg", Ulid::from(u128::from(START / 1000) << 80)), events);
+}
+
+pub(crate) fn write_as(folder: &Path, name: &str, events: &[Event]) {
     let mut bytes = segment::header(START, 7).to_vec();
     events.iter().for_each(|event| segment::encode(event, 7, &mut bytes).unwrap());
-    let name = Ulid::from((u128::from(START / 1000) << 80) + u128::from(std::process::id()));
-    std::fs::write(folder.join(format!("{name}.seg")), bytes).unwrap();
+    std::fs::write(folder.join(name), bytes).unwrap();
 }
 
 #[derive(Debug, Default)]
@@ -294,9 +300,7 @@ fn what_is_new_is_told_after_the_sign_that_says_so_and_reading_ends_when_nobody_
     let path = folder.path().to_owned();
     let later = std::thread::spawn(move || {
         std::thread::sleep(std::time::Duration::from_millis(300));
-        let mut bytes = segment::header(START, 9).to_vec();
-        segment::encode(&exchange(0), 9, &mut bytes).unwrap();
-        std::fs::write(path.join("7ZZZZZZZZZZZZZZZZZZZZZZZZZ.open"), bytes).unwrap();
+        write_as(&path, "7ZZZZZZZZZZZZZZZZZZZZZZZZZ.open", &[exchange(0)]);
     });
     answer(folder.path(), &ask, &ask.filter(0).unwrap(), &mut taken).unwrap();
     later.join().unwrap();

@@ -20,10 +20,11 @@ fn pod(namespace: &str, name: &str, labels: &[(&str, &str)]) -> Arc<Target> {
 }
 
 /// The exchanges of the others, a third of them each pod's.
-fn of_pods() -> (tempfile::TempDir, usize) {
+fn of_pods() -> (tempfile::TempDir, PathBuf, usize) {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("nodetap/01KD3000000000000000000000");
-    let (recorder, recording) = Recorder::start(Settings::new(folder, Target::command("node")), vec![]).unwrap();
+    let (recorder, recording) =
+        Recorder::start(Settings::new(folder.clone(), Target::command("node")), vec![]).unwrap();
     let pods = [
         pod("shop", "web-1", &[("app", "web"), ("tier", "front")]),
         pod("shop", "api-1", &[("app", "api")]),
@@ -49,20 +50,20 @@ fn of_pods() -> (tempfile::TempDir, usize) {
     recorder.record(lost(&pods[0], 3));
     recorder.record(lost(&pods[2], 4));
     recording.close();
-    (home, count)
+    (home, folder, count)
 }
 
 /// That something was lost is said on stderr.
-fn shown(home: &Path, arguments: &[&str]) -> String {
-    let output = run(home, arguments);
+fn shown(folder: &Path, arguments: &[&str]) -> String {
+    let output = run(folder, &[arguments, &["--from", folder.to_str().unwrap()]].concat());
     assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn count(home: &Path, arguments: &[&str]) -> usize {
-    let listed = shown(home, &[&["ls", "-o", "json"], arguments].concat());
+fn count(folder: &Path, arguments: &[&str]) -> usize {
+    let listed = shown(folder, &[&["ls", "-o", "json"], arguments].concat());
     for command in [&["tail", "-o", "json", "--no-follow", "--lines", "1000"][..], &["export"]] {
-        let other = shown(home, &[command, arguments].concat());
+        let other = shown(folder, &[command, arguments].concat());
         assert_eq!(other.lines().count(), listed.lines().count(), "{arguments:?}");
     }
     listed.lines().count()
@@ -70,19 +71,17 @@ fn count(home: &Path, arguments: &[&str]) -> usize {
 
 #[test]
 fn pods_are_chosen_by_namespace_name_and_labels() {
-    let (home, all) = of_pods();
-    let home = home.path();
+    let (_home, folder, all) = of_pods();
     let third = |number: usize| (all + 2 - number) / 3;
-    assert_eq!(count(home, &[]), all);
-    assert_eq!(count(home, &["-n", "shop"]), third(0) + third(1));
-    assert_eq!(count(home, &["-n", "shop,other"]), all);
-    assert_eq!(count(home, &["web-1", "-n", "shop"]), third(0));
-    assert_eq!(count(home, &["web-*"]), third(0) + third(2));
-    assert_eq!(count(home, &["-l", "app=web"]), third(0) + third(2));
-    assert_eq!(count(home, &["-l", "app in (web,api),!tier"]), third(1) + third(2));
-    assert!(count(home, &["-l", "app=web", "-n", "other", "--method", "GET"]) < third(2));
-    assert_eq!(count(home, &["nobody"]), 0);
-    let bad = run(home, &["ls", "-l", "app within (x)"]);
+    assert_eq!(count(&folder, &[]), all);
+    assert_eq!(count(&folder, &["-n", "shop"]), third(0) + third(1));
+    assert_eq!(count(&folder, &["web-1", "-n", "shop"]), third(0));
+    assert_eq!(count(&folder, &["web-*"]), third(0) + third(2));
+    assert_eq!(count(&folder, &["-l", "app=web"]), third(0) + third(2));
+    assert_eq!(count(&folder, &["-l", "app in (web,api),!tier"]), third(1) + third(2));
+    assert!(count(&folder, &["-l", "app=web", "-n", "other", "--method", "GET"]) < third(2));
+    assert_eq!(count(&folder, &["nobody"]), 0);
+    let bad = run(&folder, &["ls", "-l", "app within (x)", "--from", "."]);
     assert_eq!(bad.status.code(), Some(2));
     let said = String::from_utf8(bad.stderr).unwrap();
     assert!(said.contains("app within (x)") && said.lines().count() == 1, "{said}");
@@ -90,21 +89,20 @@ fn pods_are_chosen_by_namespace_name_and_labels() {
 
 #[test]
 fn a_pod_is_shown_with_its_namespace() {
-    let (home, _) = of_pods();
-    let home = home.path();
-    let table = shown(home, &["ls", "-n", "shop", "web-1"]);
+    let (_home, folder, _) = of_pods();
+    let table = shown(&folder, &["ls", "-n", "shop", "web-1"]);
     let mut lines = table.lines();
     assert!(lines.next().is_some_and(|heading| heading.contains("POD") && !heading.contains("PROCESS")), "{table}");
     assert!(lines.all(|line| line.contains(" shop/web-1 ")), "{table}");
-    let wide = shown(home, &["ls", "-o", "wide"]);
+    let wide = shown(&folder, &["ls", "-o", "wide"]);
     assert!(wide.contains("python3[4711]") && wide.contains(" other/web-1 "), "{wide}");
-    let id = ids(&shown(home, &["ls", "-o", "json", "-n", "other"]))[0].clone();
-    let page = shown(home, &["show", &id]);
+    let id = ids(&shown(&folder, &["ls", "-o", "json", "-n", "other"]))[0].clone();
+    let page = shown(&folder, &["show", &id]);
     for part in ["python3[4711] of other/web-1\n", "container app of Deployment/web on n1\n", "(shop/client) →"] {
         assert!(page.contains(part), "{part:?} is not in\n{page}");
     }
-    let har = shown(home, &["export", "--format", "har", "-n", "other"]);
+    let har = shown(&folder, &["export", "--format", "har", "-n", "other"]);
     assert!(har.contains(r#""_target":"other/web-1""#));
-    let losses = shown(home, &["ls", "--losses", "-n", "other"]);
+    let losses = shown(&folder, &["ls", "--losses", "-n", "other"]);
     assert!(losses.contains("other/web-1") && !losses.contains("shop/web-1"), "{losses}");
 }
