@@ -65,7 +65,7 @@ pub async fn follow_agents(client: Client, namespace: &str, health: Health, told
 
 fn candidate(pod: Pod) -> Option<Candidate> {
     let labels = pod.metadata.labels.unwrap_or_default();
-    if LABELS.iter().any(|(key, value)| labels.get(*key).is_none_or(|found| found != value)) {
+    if labels.get(LABEL.0).is_none_or(|found| found != LABEL.1) {
         return None;
     }
     let (spec, status) = (pod.spec.unwrap_or_default(), pod.status.unwrap_or_default());
@@ -110,7 +110,7 @@ mod tests {
             "metadata": {
                 "name": name,
                 "creationTimestamp": "2026-11-28T10:00:00Z",
-                "labels": {"app.kubernetes.io/name": "nodetap", "app.kubernetes.io/component": "agent"},
+                "labels": {"app.kubernetes.io/name": "nodetap-agent"},
             },
             "spec": {"nodeName": node, "containers": [{"name": "a", "ports": [{"name": "query", "containerPort": 9999}]}]},
             "status": {
