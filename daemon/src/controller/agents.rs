@@ -12,24 +12,24 @@ use tokio::sync::watch;
 use crate::cluster::follow::{Change, Subject, follow};
 use crate::cluster::health::{Call, Health};
 
-/// Labels of an agent's pod.
-pub const LABELS: [(&str, &str); 2] = [("app.kubernetes.io/name", "nodetap"), ("app.kubernetes.io/component", "agent")];
+/// The label of an agent's pod.
+pub(super) const LABEL: (&str, &str) = ("app.kubernetes.io/name", "nodetap-agent");
 /// The name of the container's port that answers questions.
-pub const PORT_NAME: &str = "query";
+pub(super) const PORT_NAME: &str = "query";
 /// Where it is when the pod does not say.
 const PORT: u16 = 9465;
 
 /// Whom to ask about a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Agent {
-    pub node: String,
-    pub pod: String,
+pub(super) struct Agent {
+    pub(super) node: String,
+    pub(super) pod: String,
     /// `None`: it has none yet, or does not run any more.
-    pub address: Option<SocketAddr>,
+    pub(super) address: Option<SocketAddr>,
 }
 
 /// All agents, by node.
-pub type Agents = Arc<Vec<Agent>>;
+pub(super) type Agents = Arc<Vec<Agent>>;
 
 /// One pod, as far as it matters here; the better one of a node is greater.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,7 +43,12 @@ struct Candidate {
 }
 
 /// Tells who they are, for ever. Nothing is told before the first list.
-pub async fn follow_agents(client: Client, namespace: &str, health: Health, told: watch::Sender<Option<Agents>>) {
+pub(super) async fn follow_agents(
+    client: Client,
+    namespace: &str,
+    health: Health,
+    told: watch::Sender<Option<Agents>>,
+) {
     let subject = Subject { api: Api::<Pod>::namespaced(client, namespace), call: Call::Agents, fields: None };
     let mut pods: BTreeMap<String, Candidate> = BTreeMap::new();
     let tell = async |change| {

@@ -16,7 +16,7 @@ const MANAGER: &str = "nodetap-controller";
 ///
 /// # Errors
 /// When it cannot be read or written: above all when there is no such APIService.
-pub async fn keep(client: Client, bundle: &str) -> Result<(), kube::Error> {
+pub(super) async fn keep(client: Client, bundle: &str) -> Result<(), kube::Error> {
     let name = format!("{VERSION}.{GROUP}");
     let services = Api::<APIService>::all(client);
     let service = services.get(&name).await?;

@@ -25,9 +25,9 @@ use crate::trust::certificate::Facts;
 use crate::trust::{Ca, ca, pem};
 
 /// The Secret of the authority.
-pub const AUTHORITY_SECRET: &str = "nodetap-api-ca";
+pub(super) const AUTHORITY_SECRET: &str = "nodetap-api-ca";
 /// The Secret of the controller.
-pub const CONTROLLER_SECRET: &str = "nodetap-controller-tls";
+pub(super) const CONTROLLER_SECRET: &str = "nodetap-controller-tls";
 /// The keys of every Secret of certificates, as kubectl names the type.
 const TYPE: &str = "kubernetes.io/tls";
 /// How long an authority is valid, and a pair.
@@ -43,7 +43,7 @@ const DAY: Duration = Duration::from_hours(24);
 const TRIES: usize = 5;
 
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(super) enum Error {
     #[error("Secret {name}: {source}")]
     Secret { name: &'static str, source: Box<kube::Error> },
     #[error("Secret {0} is written by somebody else all the time")]
@@ -66,14 +66,14 @@ struct Purpose {
 
 /// Makes and renews them.
 #[derive(Debug)]
-pub struct Certificates {
+pub(super) struct Certificates {
     secrets: Api<Secret>,
     purposes: [Purpose; 2],
 }
 
 impl Certificates {
     /// `service` is what the API server calls the controller: `nodetap-controller.nodetap.svc`.
-    pub fn new(secrets: Api<Secret>, service: String) -> Self {
+    pub(super) fn new(secrets: Api<Secret>, service: String) -> Self {
         let controller = Purpose {
             secret: CONTROLLER_SECRET,
             names: vec![service],
@@ -91,7 +91,7 @@ impl Certificates {
     ///
     /// # Errors
     /// When a Secret can be neither read nor written.
-    pub async fn keep(&self, now: SystemTime) -> Result<String, Error> {
+    pub(super) async fn keep(&self, now: SystemTime) -> Result<String, Error> {
         let authority = self.authority(now).await?;
         for purpose in &self.purposes {
             self.pair(purpose, &authority, now).await?;
@@ -172,7 +172,7 @@ impl Certificates {
 }
 
 /// What a Secret of ours holds, for whoever serves or asks with it.
-pub fn identity(secret: &Secret) -> Result<Identity, crate::query::identity::Error> {
+pub(super) fn identity(secret: &Secret) -> Result<Identity, crate::query::identity::Error> {
     Identity::read(|key| value(secret, key))
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::cluster::health::{Call, Health, Trouble};
 
 /// The Lease's name.
-pub const LEASE: &str = "nodetap-controller";
+pub(super) const LEASE: &str = "nodetap-controller";
 /// A leader that has not renewed for so long is none.
 const DURATION: Duration = Duration::from_secs(15);
 /// A leader that could not renew for so long stops writing: well before others take over.
@@ -43,16 +43,16 @@ struct Seen {
 
 /// Takes part in the election, for ever.
 #[derive(Debug)]
-pub struct Candidate {
-    pub api: Api<Lease>,
+pub(super) struct Candidate {
+    pub(super) api: Api<Lease>,
     /// Ours alone: the pod's name, and something random.
-    pub identity: String,
-    pub health: Health,
+    pub(super) identity: String,
+    pub(super) health: Health,
 }
 
 impl Candidate {
     /// Tells whether we lead. Ends when nobody listens.
-    pub async fn run(&self, lead: &watch::Sender<bool>) {
+    pub(super) async fn run(&self, lead: &watch::Sender<bool>) {
         let mut seen = None;
         let mut renewed = Instant::now();
         while !lead.is_closed() {
@@ -79,7 +79,7 @@ impl Candidate {
     }
 
     /// Gives the Lease back, so that another one need not wait.
-    pub async fn resign(&self) {
+    pub(super) async fn resign(&self) {
         let given = async {
             let Some(mut lease) = self.api.get_opt(LEASE).await? else { return Ok(()) };
             let spec = lease.spec.get_or_insert_default();

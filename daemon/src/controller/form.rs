@@ -16,7 +16,7 @@ const TOGETHER: usize = 32 << 20;
 
 /// What may be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub(super) enum Form {
     /// One JSON object a line.
     Lines,
     /// HAR 1.2, whole at the end.
@@ -26,7 +26,7 @@ pub enum Form {
 }
 
 impl Form {
-    pub fn media_type(self) -> &'static str {
+    pub(super) fn media_type(self) -> &'static str {
         match self {
             Self::Lines => "application/jsonl",
             // HAR has no type of its own.
@@ -63,14 +63,14 @@ struct Har {
 
 /// Writes one answer.
 #[derive(Debug)]
-pub struct Writer {
+pub(super) struct Writer {
     form: Form,
     ready: Vec<u8>,
     har: Option<Har>,
 }
 
 impl Writer {
-    pub fn new(form: Form) -> Self {
+    pub(super) fn new(form: Form) -> Self {
         let written = Shared::default();
         // A vector takes everything.
         let writer = har::Writer::new(written.clone(), env!("CARGO_PKG_VERSION")).ok();
@@ -80,15 +80,15 @@ impl Writer {
     }
 
     /// Bytes that can be taken.
-    pub fn ready(&self) -> usize {
+    pub(super) fn ready(&self) -> usize {
         self.ready.len()
     }
 
-    pub fn take(&mut self) -> Vec<u8> {
+    pub(super) fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.ready)
     }
 
-    pub fn put(&mut self, item: Item) {
+    pub(super) fn put(&mut self, item: Item) {
         match (&mut self.har, self.form, item) {
             (Some(har), _, item) => {
                 har.put(item);
@@ -106,7 +106,7 @@ impl Writer {
     }
 
     /// Nothing follows.
-    pub fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         if let Some(mut har) = self.har.take() {
             let last = har.grouped.last();
             har.exchange(last);

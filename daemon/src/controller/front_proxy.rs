@@ -16,8 +16,8 @@ use crate::query::identity::{Identity, provider};
 use crate::trust::pem;
 
 /// Where the ConfigMap is.
-pub const NAMESPACE: &str = "kube-system";
-pub const NAME: &str = "extension-apiserver-authentication";
+pub(super) const NAMESPACE: &str = "kube-system";
+pub(super) const NAME: &str = "extension-apiserver-authentication";
 const AUTHORITY: &str = "requestheader-client-ca-file";
 const ALLOWED: &str = "requestheader-allowed-names";
 const USERS: &str = "requestheader-username-headers";
@@ -25,7 +25,7 @@ const USERS: &str = "requestheader-username-headers";
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(super) enum Error {
     #[error(
         "{NAMESPACE}/{NAME} has no {0}: this API server has no front-proxy certificate, so that it cannot prove itself"
     )]
@@ -44,7 +44,7 @@ pub enum Error {
 
 /// Who a request is from, as far as it counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Caller {
+pub(super) enum Caller {
     /// The API server, for this user.
     ApiServer(String),
     /// Why not.
@@ -53,7 +53,7 @@ pub enum Caller {
 
 /// How the API server proves itself.
 #[derive(Debug, Clone)]
-pub struct FrontProxy {
+pub(super) struct FrontProxy {
     verifier: Arc<dyn ClientCertVerifier>,
     /// Common names; empty: any.
     allowed: Vec<String>,
@@ -64,7 +64,7 @@ pub struct FrontProxy {
 impl FrontProxy {
     /// # Errors
     /// When the ConfigMap lacks something.
-    pub fn read(map: &ConfigMap) -> Result<Self, Error> {
+    pub(super) fn read(map: &ConfigMap) -> Result<Self, Error> {
         let get = |key| map.data.as_ref().and_then(|data| data.get(key)).ok_or(Error::Missing(key));
         let list = |key: &'static str| {
             serde_json::from_str::<Vec<String>>(get(key)?).map_err(|source| Error::NoList { key, source })
@@ -84,7 +84,7 @@ impl FrontProxy {
     ///
     /// # Errors
     /// When certificate and key do not fit together.
-    pub fn serving(&self, identity: &Identity) -> Result<ServerConfig, Error> {
+    pub(super) fn serving(&self, identity: &Identity) -> Result<ServerConfig, Error> {
         let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
         let builder = builder.with_client_cert_verifier(Arc::clone(&self.verifier));
         let mut config = builder.with_single_cert(identity.chain.clone(), identity.private_key()?)?;
@@ -96,7 +96,7 @@ impl FrontProxy {
     }
 
     /// `certificate`: the client's, which TLS has verified.
-    pub fn caller(&self, certificate: Option<&CertificateDer<'_>>, headers: &HeaderMap) -> Caller {
+    pub(super) fn caller(&self, certificate: Option<&CertificateDer<'_>>, headers: &HeaderMap) -> Caller {
         let Some(certificate) = certificate else {
             return Caller::Stranger("only the API server is answered, which shows its front-proxy certificate");
         };

@@ -102,7 +102,7 @@ async fn listen(agent: Agent, mut question: Question, heard: mpsc::Sender<(Strin
 ///
 /// # Errors
 /// When nobody reads any more.
-pub async fn watch(
+pub(super) async fn watch(
     mut agents: watch::Receiver<Option<Agents>>,
     mut question: Question,
     lasts: Duration,

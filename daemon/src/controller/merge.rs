@@ -24,51 +24,51 @@ const PIECE: usize = 64 << 10;
 
 /// Nobody reads any more.
 #[derive(Debug)]
-pub struct Unread;
+pub(super) struct Unread;
 
 /// Where an answer goes.
 #[derive(Debug)]
-pub struct Out {
-    pub writer: Writer,
-    pub pieces: mpsc::Sender<hyper::body::Bytes>,
-    pub bytes: usize,
+pub(super) struct Out {
+    pub(super) writer: Writer,
+    pub(super) pieces: mpsc::Sender<hyper::body::Bytes>,
+    pub(super) bytes: usize,
 }
 
 impl Out {
-    pub async fn put(&mut self, item: Item) -> Result<(), Unread> {
+    pub(super) async fn put(&mut self, item: Item) -> Result<(), Unread> {
         self.writer.put(item);
         if self.writer.ready() < PIECE { Ok(()) } else { self.flush().await }
     }
 
-    pub async fn say(&mut self, notice: NoticeRecord) -> Result<(), Unread> {
+    pub(super) async fn say(&mut self, notice: NoticeRecord) -> Result<(), Unread> {
         self.put(Item::Notice(notice)).await
     }
 
-    pub async fn flush(&mut self) -> Result<(), Unread> {
+    pub(super) async fn flush(&mut self) -> Result<(), Unread> {
         let piece = self.writer.take();
         self.bytes += piece.len();
         if piece.is_empty() { Ok(()) } else { self.pieces.send(piece.into()).await.map_err(|_| Unread) }
     }
 
-    pub async fn finish(mut self) -> Result<(), Unread> {
+    pub(super) async fn finish(mut self) -> Result<(), Unread> {
         self.writer.finish();
         self.flush().await
     }
 }
 
 /// What a node said that is no record.
-pub fn of_node(node: &str, notice: NoticeRecord) -> NoticeRecord {
+pub(super) fn of_node(node: &str, notice: NoticeRecord) -> NoticeRecord {
     NoticeRecord { node: Some(node.to_owned()), ..notice }
 }
 
 /// A node that does not answer, or not to the end.
-pub fn failed(node: &str, failed: &Failed) -> NoticeRecord {
+pub(super) fn failed(node: &str, failed: &Failed) -> NoticeRecord {
     of_node(node, notice("node_failed", format!("its records are missing: {failed}"), None))
 }
 
 /// Answers that have begun, in the order of their records.
 #[derive(Debug)]
-pub struct Merge {
+pub(super) struct Merge {
     sources: Vec<Source>,
     /// Nothing is known of what comes behind this: a node has ended its page here.
     bound: Option<At>,
@@ -78,7 +78,7 @@ pub struct Merge {
 }
 
 impl Merge {
-    pub fn new(sources: Vec<Source>) -> Self {
+    pub(super) fn new(sources: Vec<Source>) -> Self {
         Self { sources, bound: None, start: Instant::now(), said: Vec::new() }
     }
 
@@ -144,7 +144,7 @@ impl Merge {
 ///
 /// # Errors
 /// When nobody reads any more.
-pub async fn page(sources: Vec<Source>, ask: &Ask, out: &mut Out) -> Result<(), Unread> {
+pub(super) async fn page(sources: Vec<Source>, ask: &Ask, out: &mut Out) -> Result<(), Unread> {
     let mut merge = Merge::new(sources);
     let limit = ask.limit.unwrap_or(PAGE).min(PAGE);
     let (mut count, mut last) = (0, ask.after);
@@ -178,7 +178,7 @@ pub async fn page(sources: Vec<Source>, ask: &Ask, out: &mut Out) -> Result<(), 
 ///
 /// # Errors
 /// When nobody reads any more.
-pub async fn tail(sources: Vec<Source>, count: usize, out: &mut Out) -> Result<(), Unread> {
+pub(super) async fn tail(sources: Vec<Source>, count: usize, out: &mut Out) -> Result<(), Unread> {
     let mut merge = Merge::new(sources);
     let mut last = Last::new(count);
     while let Some((_, number)) = merge.next().await {
@@ -192,7 +192,7 @@ pub async fn tail(sources: Vec<Source>, count: usize, out: &mut Out) -> Result<(
 
 /// The newest records, as many as were asked for and as memory allows.
 #[derive(Debug)]
-pub struct Last {
+pub(super) struct Last {
     events: VecDeque<(Event, usize)>,
     count: usize,
     bytes: usize,
@@ -200,12 +200,12 @@ pub struct Last {
 }
 
 impl Last {
-    pub fn new(count: usize) -> Self {
+    pub(super) fn new(count: usize) -> Self {
         Self { events: VecDeque::new(), count, bytes: 0, cut: false }
     }
 
     /// They come in their order.
-    pub fn push(&mut self, event: Event) {
+    pub(super) fn push(&mut self, event: Event) {
         let weight = weight(&event);
         self.bytes += weight;
         self.events.push_back((event, weight));
@@ -217,12 +217,12 @@ impl Last {
     }
 
     /// Together with those of other nodes.
-    pub fn sort(&mut self) {
+    pub(super) fn sort(&mut self) {
         self.events.make_contiguous().sort_by_key(|(event, _)| crate::query::read::place(event));
     }
 
     /// Those that are too many when all nodes are together.
-    pub fn join(&mut self, other: Self) {
+    pub(super) fn join(&mut self, other: Self) {
         self.cut |= other.cut;
         self.bytes += other.bytes;
         self.events.extend(other.events);
@@ -234,7 +234,7 @@ impl Last {
         }
     }
 
-    pub async fn put(self, out: &mut Out) -> Result<(), Unread> {
+    pub(super) async fn put(self, out: &mut Out) -> Result<(), Unread> {
         if self.cut {
             let detail = format!("{} are shown: more are too large to be put in order at once", self.events.len());
             out.say(notice("limit", detail, None)).await?;
@@ -247,7 +247,7 @@ impl Last {
 }
 
 /// Bytes that a record takes.
-pub fn weight(event: &Event) -> usize {
+pub(super) fn weight(event: &Event) -> usize {
     /// Of what has no body.
     const BARE: usize = 512;
     let message = |message: &nodetap_core::exchange::Message| message.head.len() + message.body.kept.len();

@@ -35,22 +35,22 @@ const ERROR: usize = 4 << 10;
 /// Why an agent does not answer, in one sentence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Failed(pub String);
+pub(super) struct Failed(pub String);
 
 /// What is asked of an agent.
 #[derive(Debug, Clone)]
-pub struct Question {
+pub(super) struct Question {
     /// With the namespace.
-    pub ask: Ask,
+    pub(super) ask: Ask,
     /// One record.
-    pub id: Option<String>,
-    pub tls: Arc<ClientConfig>,
+    pub(super) id: Option<String>,
+    pub(super) tls: Arc<ClientConfig>,
 }
 
 /// An answer that has begun. Dropping it ends the conversation.
 #[derive(Debug)]
-pub struct Source {
-    pub node: String,
+pub(super) struct Source {
+    pub(super) node: String,
     items: mpsc::Receiver<Result<Item, Failed>>,
     /// What comes next, once it was looked at.
     head: Option<Result<Item, Failed>>,
@@ -68,7 +68,7 @@ impl Source {
     ///
     /// # Errors
     /// When there is none, in one sentence.
-    pub async fn open(agent: &Agent, question: &Question) -> Result<Self, Failed> {
+    pub(super) async fn open(agent: &Agent, question: &Question) -> Result<Self, Failed> {
         let mut body = begin(agent, question).await?;
         let namespace = question.ask.namespace.clone().unwrap_or_default();
         let (items_tx, items) = mpsc::channel(WAITING);
@@ -92,7 +92,7 @@ impl Source {
     }
 
     /// `None`: that was all.
-    pub async fn next(&mut self) -> Option<Result<Item, Failed>> {
+    pub(super) async fn next(&mut self) -> Option<Result<Item, Failed>> {
         match self.head.take() {
             Some(head) => Some(head),
             None => self.items.recv().await,
@@ -100,7 +100,7 @@ impl Source {
     }
 
     /// What [`Source::next`] will give.
-    pub async fn peek(&mut self) -> Option<&Result<Item, Failed>> {
+    pub(super) async fn peek(&mut self) -> Option<&Result<Item, Failed>> {
         if self.head.is_none() {
             self.head = self.items.recv().await;
         }
@@ -108,7 +108,7 @@ impl Source {
     }
 
     /// Where the record stands that was looked at.
-    pub fn place(&self) -> Option<At> {
+    pub(super) fn place(&self) -> Option<At> {
         match &self.head {
             Some(Ok(Item::Record(event))) => Some(place(event)),
             _ => None,

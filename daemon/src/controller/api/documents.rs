@@ -9,12 +9,12 @@ use crate::query::{GROUP, VERSION};
 const AGGREGATED: [&str; 2] = ["v2", "v2beta1"];
 
 /// `/apis`, in the plain form.
-pub fn groups() -> Value {
+pub(super) fn groups() -> Value {
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group_body()]})
 }
 
 /// `/apis/GROUP`
-pub fn group() -> Value {
+pub(super) fn group() -> Value {
     let mut group = group_body();
     group["kind"] = "APIGroup".into();
     group["apiVersion"] = "v1".into();
@@ -27,7 +27,7 @@ fn group_body() -> Value {
 }
 
 /// `/apis/GROUP/VERSION`
-pub fn resources() -> Value {
+pub(super) fn resources() -> Value {
     json!({
         "kind": "APIResourceList",
         "apiVersion": "v1",
@@ -43,7 +43,7 @@ pub fn resources() -> Value {
 }
 
 /// `/apis` in one document, with its media type, when `accept` asks for that.
-pub fn aggregated(accept: &str) -> Option<(Value, String)> {
+pub(super) fn aggregated(accept: &str) -> Option<(Value, String)> {
     let asks = |range: &str, version: &str| {
         let parts: Vec<&str> = range.split(';').map(str::trim).collect();
         let version = format!("v={version}");
@@ -72,20 +72,20 @@ pub fn aggregated(accept: &str) -> Option<(Value, String)> {
 
 /// What was refused, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    pub code: StatusCode,
-    pub message: String,
+pub(super) struct Refusal {
+    pub(super) code: StatusCode,
+    pub(super) message: String,
     /// Seconds after which it may be tried again.
-    pub retry: Option<u32>,
+    pub(super) retry: Option<u32>,
 }
 
 impl Refusal {
-    pub fn new(code: StatusCode, message: impl Into<String>) -> Self {
+    pub(super) fn new(code: StatusCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), retry: None }
     }
 
     /// As a metav1.Status.
-    pub fn document(&self) -> Value {
+    pub(super) fn document(&self) -> Value {
         let reason = match self.code {
             StatusCode::BAD_REQUEST => "BadRequest",
             StatusCode::UNAUTHORIZED => "Unauthorized",

@@ -51,23 +51,23 @@ const WATCHES: usize = 64;
 
 /// What is needed to serve, as soon as it is there.
 #[derive(Debug, Clone)]
-pub struct Ready {
-    pub serving: Arc<ServerConfig>,
-    pub asking: Arc<ClientConfig>,
-    pub front_proxy: Arc<FrontProxy>,
+pub(super) struct Ready {
+    pub(super) serving: Arc<ServerConfig>,
+    pub(super) asking: Arc<ClientConfig>,
+    pub(super) front_proxy: Arc<FrontProxy>,
 }
 
 /// What all connections share.
 #[derive(Debug)]
-pub struct Api {
-    pub ready: watch::Receiver<Option<Ready>>,
-    pub agents: watch::Receiver<Option<Agents>>,
+pub(super) struct Api {
+    pub(super) ready: watch::Receiver<Option<Ready>>,
+    pub(super) agents: watch::Receiver<Option<Agents>>,
     pages: Arc<Semaphore>,
     watches: Arc<Semaphore>,
 }
 
 impl Api {
-    pub fn new(ready: watch::Receiver<Option<Ready>>, agents: watch::Receiver<Option<Agents>>) -> Self {
+    pub(super) fn new(ready: watch::Receiver<Option<Ready>>, agents: watch::Receiver<Option<Agents>>) -> Self {
         Self { ready, agents, pages: Arc::new(Semaphore::new(PAGES)), watches: Arc::new(Semaphore::new(WATCHES)) }
     }
 
@@ -75,7 +75,7 @@ impl Api {
     ///
     /// # Errors
     /// When the listener cannot be used.
-    pub async fn serve(self, listener: TcpListener) -> io::Result<()> {
+    pub(super) async fn serve(self, listener: TcpListener) -> io::Result<()> {
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let free = Arc::new(Semaphore::new(CONNECTIONS));

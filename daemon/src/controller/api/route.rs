@@ -9,7 +9,7 @@ const NAMESPACE: usize = 63;
 const ID: usize = 26;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Route<'a> {
+pub(super) enum Route<'a> {
     /// `/healthz`, `/livez`, `/readyz`.
     Health {
         ready: bool,
@@ -35,7 +35,7 @@ pub enum Route<'a> {
 }
 
 impl<'a> Route<'a> {
-    pub fn of(path: &'a str) -> Self {
+    pub(super) fn of(path: &'a str) -> Self {
         match path {
             "/healthz" | "/livez" => return Self::Health { ready: false },
             "/readyz" => return Self::Health { ready: true },

@@ -40,7 +40,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 type Seen = (Kind, Change<Member>);
 
 /// Watches and writes, for ever: while we lead.
-pub async fn resolve(client: Client, health: Health) {
+pub(super) async fn resolve(client: Client, health: Health) {
     let (seen_tx, seen) = mpsc::channel(CHANGES);
     let watches =
         [Kind::Pod, Kind::Deployment, Kind::ReplicaSet, Kind::StatefulSet, Kind::DaemonSet, Kind::Job, Kind::CronJob];
