@@ -83,6 +83,13 @@ impl Cgroup {
 
 /// The processes in a group, and in groups beneath it. One that our PID namespace does not show is 0.
 pub fn processes(path: &Path) -> Vec<u32> {
+    let listed = |path: PathBuf| fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+    let numbers = |text: String| text.lines().filter_map(|line| line.parse::<u32>().ok()).collect::<Vec<_>>();
+    within(path).into_iter().map(listed).flat_map(numbers).collect()
+}
+
+/// A group and those beneath it.
+pub fn within(path: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     collect(path, &mut found, 0);
     found
@@ -111,9 +118,8 @@ fn make_and_lock(path: &Path) -> io::Result<File> {
 /// Groups within groups that are looked into: a container engine under `run` makes some.
 const DEPTH: u32 = 16;
 
-fn collect(path: &Path, found: &mut Vec<u32>, depth: u32) {
-    let processes = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
-    found.extend(processes.lines().filter_map(|line| line.parse::<u32>().ok()));
+fn collect(path: &Path, found: &mut Vec<PathBuf>, depth: u32) {
+    found.push(path.to_owned());
     if depth < DEPTH {
         children(path).for_each(|child| collect(&child, found, depth + 1));
     }

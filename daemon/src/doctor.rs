@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use nodetap_core::ulid::Ulid;
 
 use crate::cgroup::Cgroup;
-use crate::probes::{self, Probes};
+use crate::probes::Probes;
 use crate::trust::ca::{self, Ca};
 
 /// The kernel that all programs need: socket operations that know their network namespace.
@@ -91,7 +91,7 @@ fn control_group() -> Verdict {
 }
 
 fn programs() -> Verdict {
-    match Probes::load(&probes::Listeners::default(), None) {
+    match Probes::load(None) {
         Ok(_) => Verdict::Good("the kernel takes all of them".into()),
         Err(error) if error.is_permission() => Verdict::Bad(
             error.to_string(),

@@ -1,10 +1,10 @@
-//! `connect4`, `connect6`: every TCP connect of the target passes here before the kernel looks for a route. The
+//! `connect4`, `connect6`: every connect of a target passes here before the kernel looks for a route. The
 //! original destination is remembered under the socket's cookie, then replaced by one of our listeners; `sockops` adds
 //! the client's own address when it is known. Whatever is in doubt is left as it is, and reported.
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{
-    bpf_sock_addr, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1,
+    bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1,
     bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2,
 };
 use aya_ebpf::helpers::{
@@ -14,13 +14,16 @@ use aya_ebpf::helpers::{
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use nodetap_ebpf_common::{
-    Address, COMM, Counter, Endpoint, Event, EventKind, MAPPED, Origin, Reason, SHARDS, STEER_OUTBOUND, Settings,
+    Address, COMM, Counter, ELSEWHERE, Endpoint, Event, EventKind, MAPPED, OUTBOUND, Origin, Place, Reason, SHARDS,
+    STEER_LOOPBACK, STEER_OUTBOUND, Settings,
 };
 
-use crate::maps::{self, DIRECT, IGNORED, IGNORED_PORTS, ORIGINS, REFUSED, ROUTES, SETTINGS};
+use crate::datagram;
+use crate::maps::{self, DIRECT, ORIGINS, REFUSED, TARGETS};
 
 const PROCEED: i32 = 1;
 const IPPROTO_TCP: u32 = 6;
+const IPPROTO_UDP: u32 = 17;
 const IPPROTO_MPTCP: u32 = 262;
 /// BPF_F_CURRENT_NETNS of `bpf_sk_lookup_tcp`.
 const CURRENT_NETNS: u64 = u64::MAX;
@@ -29,82 +32,118 @@ const LAST_OF_LOOPBACK6: u32 = u32::from_be(1);
 
 #[cgroup_sock_addr(connect4)]
 pub fn connect4(ctx: SockAddrContext) -> i32 {
-    let addr = ctx.sock_addr;
-    // SAFETY: `addr` is the context that the kernel passed in; the verifier checks each field access.
-    unsafe {
-        if !is_tcp(addr) {
-            return PROCEED;
+    let destination = destination4(&ctx);
+    match transport(&ctx) {
+        Some(Transport::Stream) => {
+            if let Some(listener) = steer(&ctx, &destination, true) {
+                // SAFETY: the context is the kernel's; the verifier checks each field access.
+                unsafe {
+                    (*ctx.sock_addr).user_ip4 = LOOPBACK4;
+                    (*ctx.sock_addr).user_port = u32::from((listener as u16).to_be());
+                }
+            }
         }
-        // 0.0.0.0 means this host, and getpeername() will say so.
-        let ip = match (*addr).user_ip4 {
-            0 => LOOPBACK4,
-            ip => ip,
-        };
-        let destination = Endpoint { address: [0, 0, MAPPED, ip], port: port(addr) };
-        if let Some(listener) = steer(&ctx, &destination, true) {
-            (*addr).user_ip4 = LOOPBACK4;
-            (*addr).user_port = u32::from((listener as u16).to_be());
-        }
+        Some(Transport::Datagram) => datagram::connected(&ctx, destination, true),
+        None => {}
     }
     PROCEED
 }
 
 #[cgroup_sock_addr(connect6)]
 pub fn connect6(ctx: SockAddrContext) -> i32 {
-    let addr = ctx.sock_addr;
-    // SAFETY: as above.
-    unsafe {
-        if !is_tcp(addr) {
-            return PROCEED;
+    let (destination, mapped) = destination6(&ctx);
+    match transport(&ctx) {
+        Some(Transport::Stream) => {
+            if let Some(listener) = steer(&ctx, &destination, mapped) {
+                let addr = ctx.sock_addr;
+                let last = if mapped { LOOPBACK4 } else { LAST_OF_LOOPBACK6 };
+                // SAFETY: as above.
+                unsafe {
+                    core::ptr::write_volatile(&raw mut (*addr).user_ip6[0], 0);
+                    core::ptr::write_volatile(&raw mut (*addr).user_ip6[1], 0);
+                    core::ptr::write_volatile(&raw mut (*addr).user_ip6[2], if mapped { MAPPED } else { 0 });
+                    core::ptr::write_volatile(&raw mut (*addr).user_ip6[3], last);
+                    (*addr).user_port = u32::from((listener as u16).to_be());
+                }
+            }
         }
-        let mut address = [
-            core::ptr::read_volatile(&raw const (*addr).user_ip6[0]),
-            core::ptr::read_volatile(&raw const (*addr).user_ip6[1]),
-            core::ptr::read_volatile(&raw const (*addr).user_ip6[2]),
-            core::ptr::read_volatile(&raw const (*addr).user_ip6[3]),
-        ];
-        let mapped = address[0] == 0 && address[1] == 0 && address[2] == MAPPED;
-        if mapped && address[3] == 0 {
-            address[3] = LOOPBACK4;
-        } else if address[0] | address[1] | address[2] | address[3] == 0 {
-            address[3] = LAST_OF_LOOPBACK6;
-        }
-        let destination = Endpoint { address, port: port(addr) };
-        if let Some(listener) = steer(&ctx, &destination, mapped) {
-            core::ptr::write_volatile(&raw mut (*addr).user_ip6[0], 0);
-            core::ptr::write_volatile(&raw mut (*addr).user_ip6[1], 0);
-            core::ptr::write_volatile(&raw mut (*addr).user_ip6[2], if mapped { MAPPED } else { 0 });
-            core::ptr::write_volatile(&raw mut (*addr).user_ip6[3], if mapped { LOOPBACK4 } else { LAST_OF_LOOPBACK6 });
-            (*addr).user_port = u32::from((listener as u16).to_be());
-        }
+        Some(Transport::Datagram) => datagram::connected(&ctx, destination, mapped),
+        None => {}
     }
     PROCEED
 }
 
+enum Transport {
+    Stream,
+    Datagram,
+}
+
 /// MPTCP sockets come through here as well, and are steered alike.
 #[inline(always)]
-unsafe fn is_tcp(addr: *mut bpf_sock_addr) -> bool {
-    // SAFETY: see the callers.
-    let protocol = unsafe { (*addr).protocol };
-    protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP
+fn transport(ctx: &SockAddrContext) -> Option<Transport> {
+    // SAFETY: as above.
+    match unsafe { (*ctx.sock_addr).protocol } {
+        IPPROTO_TCP | IPPROTO_MPTCP => Some(Transport::Stream),
+        IPPROTO_UDP => Some(Transport::Datagram),
+        _ => None,
+    }
+}
+
+/// Where the program wants to go. 0.0.0.0 means this host, and getpeername() will say so.
+#[inline(always)]
+pub fn destination4(ctx: &SockAddrContext) -> Endpoint {
+    // SAFETY: as above.
+    let ip = match unsafe { (*ctx.sock_addr).user_ip4 } {
+        0 => LOOPBACK4,
+        ip => ip,
+    };
+    Endpoint { address: [0, 0, MAPPED, ip], port: port(ctx) }
+}
+
+/// The same of an IPv6 socket, and is it an IPv4 address?
+#[inline(always)]
+pub fn destination6(ctx: &SockAddrContext) -> (Endpoint, bool) {
+    let addr = ctx.sock_addr;
+    // SAFETY: as above; read word by word, because the verifier refuses wide accesses to this field.
+    let mut address = unsafe {
+        [
+            core::ptr::read_volatile(&raw const (*addr).user_ip6[0]),
+            core::ptr::read_volatile(&raw const (*addr).user_ip6[1]),
+            core::ptr::read_volatile(&raw const (*addr).user_ip6[2]),
+            core::ptr::read_volatile(&raw const (*addr).user_ip6[3]),
+        ]
+    };
+    let mapped = address[0] == 0 && address[1] == 0 && address[2] == MAPPED;
+    if mapped && address[3] == 0 {
+        address[3] = LOOPBACK4;
+    } else if address[0] | address[1] | address[2] | address[3] == 0 {
+        address[3] = LAST_OF_LOOPBACK6;
+    }
+    (Endpoint { address, port: port(ctx) }, mapped)
 }
 
 #[inline(always)]
-unsafe fn port(addr: *mut bpf_sock_addr) -> u32 {
-    // SAFETY: see the callers. The field holds 16 bits in network order.
-    u32::from(u16::from_be(unsafe { (*addr).user_port } as u16))
+fn port(ctx: &SockAddrContext) -> u32 {
+    // SAFETY: as above. The field holds 16 bits in network order.
+    u32::from(u16::from_be(unsafe { (*ctx.sock_addr).user_port } as u16))
 }
 
 /// The port of ours that this connect goes to instead, or nothing.
 #[inline(always)]
 fn steer(ctx: &SockAddrContext, destination: &Endpoint, v4: bool) -> Option<u32> {
-    let settings = SETTINGS.get(0)?;
-    // SAFETY: the helper takes the program's own context.
-    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
-    match decide(ctx, settings, destination, cookie, v4) {
+    // SAFETY: the helpers take the program's own context.
+    let (netns, cookie) = unsafe { (bpf_get_netns_cookie(ctx.as_ptr()), bpf_get_socket_cookie(ctx.as_ptr())) };
+    // SAFETY: the value is only read.
+    let Some(settings) = (unsafe { TARGETS.get(netns) }) else {
+        // The program has gone into a namespace of its own, where none of our listeners stands.
+        maps::count_direct(ELSEWHERE, Reason::Off);
+        return None;
+    };
+    match decide(ctx, settings, netns, destination, cookie, v4) {
         Ok(Way { listener, source, bound }) => {
             let origin = Origin {
                 cookie,
+                netns,
                 destination: *destination,
                 source,
                 bound: u32::from(bound),
@@ -113,10 +152,10 @@ fn steer(ctx: &SockAddrContext, destination: &Endpoint, v4: bool) -> Option<u32>
                 padding: 0,
             };
             if ORIGINS.insert(cookie, origin, 0).is_err() {
-                maps::count(Counter::MapFull);
+                maps::count(netns, Counter::MapFull);
                 return None;
             }
-            maps::count(Counter::Steered);
+            maps::count(netns, Counter::Steered);
             #[cfg(feature = "log")]
             aya_log_ebpf::debug!(ctx, "connect: port {} goes to our port {}", destination.port, listener);
             Some(listener)
@@ -124,14 +163,12 @@ fn steer(ctx: &SockAddrContext, destination: &Endpoint, v4: bool) -> Option<u32>
         Err(reason) => {
             // A socket may connect a second time, after a steered attempt that failed.
             let _ = ORIGINS.remove(cookie);
-            maps::count(Counter::Direct);
+            maps::count_direct(netns, reason);
             #[cfg(feature = "log")]
             aya_log_ebpf::debug!(ctx, "connect: port {} goes by itself, reason {}", destination.port, reason as u32);
             // What the user wants left alone is not reported one by one.
-            if matches!(reason, Reason::Ignored | Reason::OtherNamespace) {
-                maps::count(Counter::LeftAlone);
-            } else {
-                report(cookie, destination, reason);
+            if !matches!(reason, Reason::Ignored | Reason::Loopback) {
+                report(netns, cookie, destination, reason);
             }
             None
         }
@@ -149,13 +186,13 @@ struct Way {
 fn decide(
     ctx: &SockAddrContext,
     settings: &Settings,
+    netns: u64,
     destination: &Endpoint,
     cookie: u64,
     v4: bool,
 ) -> Result<Way, Reason> {
-    // SAFETY: the helper takes the program's own context.
-    if unsafe { bpf_get_netns_cookie(ctx.as_ptr()) } != settings.netns_cookie {
-        return Err(Reason::OtherNamespace);
+    if settings.flags & STEER_LOOPBACK == 0 && is_loopback(&destination.address, v4) {
+        return Err(Reason::Loopback);
     }
     let shards = if v4 { settings.shards4 } else { settings.shards6 };
     if settings.flags & STEER_OUTBOUND == 0 || shards == 0 {
@@ -164,10 +201,7 @@ fn decide(
     if !maps::alive() {
         return Err(Reason::Away);
     }
-    // SAFETY: the values are only read.
-    let ignored = unsafe { IGNORED_PORTS.get(destination.port) }.is_some()
-        || IGNORED.get(maps::whole(destination.address)).is_some();
-    if ignored {
+    if maps::is_ignored(netns, OUTBOUND, destination.address, destination.port) {
         return Err(Reason::Ignored);
     }
     let own = own(ctx, v4);
@@ -179,13 +213,13 @@ fn decide(
         return Err(Reason::Chosen);
     }
     // SAFETY: the value is only read.
-    if let Some(until) = unsafe { REFUSED.get(destination) } {
+    if let Some(until) = unsafe { REFUSED.get(Place::new(netns, *destination)) } {
         // SAFETY: the helper has no preconditions.
         if unsafe { bpf_ktime_get_ns() } < *until {
             return Err(Reason::Refused);
         }
     }
-    let route = ROUTES.get(maps::whole(destination.address)).ok_or(Reason::NoRoute)?;
+    let route = maps::route(netns, destination.address).ok_or(Reason::NoRoute)?;
     if route.usable == 0 {
         return Err(Reason::NoRoute);
     }
@@ -201,9 +235,19 @@ fn decide(
     })
 }
 
+/// 127.0.0.0/8, ::1 and the first mapped.
+#[inline(always)]
+pub fn is_loopback(address: &Address, v4: bool) -> bool {
+    if v4 {
+        u32::from_be(address[3]) >> 24 == 127
+    } else {
+        address[0] | address[1] | address[2] == 0 && address[3] == LAST_OF_LOOPBACK6
+    }
+}
+
 /// Multicast and broadcast (224.0.0.0 upwards, ff00::/8), and fe80::/10, whose zone no hook can see.
 #[inline(always)]
-fn is_scoped(address: &Address, v4: bool) -> bool {
+pub fn is_scoped(address: &Address, v4: bool) -> bool {
     if v4 {
         u32::from_be(address[3]) >= 0xe000_0000
     } else {
@@ -277,12 +321,13 @@ fn listens(ctx: &SockAddrContext, port: u32, v4: bool) -> bool {
 }
 
 #[inline(always)]
-fn report(cookie: u64, destination: &Endpoint, reason: Reason) {
-    if DIRECT.insert(cookie, destination, 0).is_err() {
-        maps::count(Counter::MapFull);
+fn report(netns: u64, cookie: u64, destination: &Endpoint, reason: Reason) {
+    if DIRECT.insert(cookie, Place::new(netns, *destination), 0).is_err() {
+        maps::count(netns, Counter::MapFull);
     }
     maps::tell(&Event {
         cookie,
+        netns,
         // SAFETY: the helper has no preconditions.
         time_ns: unsafe { bpf_ktime_get_ns() },
         sent: 0,

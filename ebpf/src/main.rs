@@ -2,7 +2,7 @@
 //! soon as user space is gone, stopped or hung: see `alive` in [`maps`].
 #![no_std]
 #![no_main]
-#![feature(core_intrinsics)]
+#![feature(asm_experimental_arch, core_intrinsics)]
 #![allow(internal_features, reason = "one atomic addition; see sockops")]
 #![allow(
     unsafe_code,
@@ -11,6 +11,7 @@
 #![allow(unreachable_pub, reason = "programs and maps are exported by their ELF symbols, not by Rust paths")]
 
 mod connect;
+mod datagram;
 mod maps;
 mod names;
 mod sk_lookup;

@@ -2,10 +2,10 @@
 //! the same hook for the peer, so servers need no X-Forwarded-For.
 
 use aya_ebpf::EbpfContext as _;
-use aya_ebpf::helpers::bpf_get_socket_cookie;
+use aya_ebpf::helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie};
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
-use nodetap_ebpf_common::{Address, Endpoint, MAPPED};
+use nodetap_ebpf_common::{Address, Endpoint, MAPPED, Place};
 
 use crate::maps::{DIALS, ORIGINS};
 
@@ -51,7 +51,7 @@ fn real_peer(ctx: &SockAddrContext, current: &Endpoint) -> Option<Endpoint> {
         let cookie = bpf_get_socket_cookie(ctx.as_ptr());
         match ORIGINS.get(cookie) {
             Some(origin) => Some(origin.destination),
-            None => DIALS.get(current).copied(),
+            None => DIALS.get(Place::new(bpf_get_netns_cookie(ctx.as_ptr()), *current)).copied(),
         }
     }
 }

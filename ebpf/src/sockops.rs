@@ -8,9 +8,9 @@ use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_ns};
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
-use nodetap_ebpf_common::{COMM, Counter, Endpoint, Event, EventKind, MAPPED, Steered};
+use nodetap_ebpf_common::{COMM, Counter, Endpoint, Event, EventKind, MAPPED, Place, Steered};
 
-use crate::maps::{self, DIRECT, LISTENERS, LISTENING, ORIGINS, REFUSED, SETTINGS, STEERED};
+use crate::maps::{self, DIRECT, LISTENERS, LISTENING, ORIGINS, REFUSED, STEERED, TARGETS};
 
 const TCP_CONNECT_CB: u32 = 3;
 const ACTIVE_ESTABLISHED_CB: u32 = 4;
@@ -52,13 +52,13 @@ fn watch_state(ctx: &SockOpsContext) {
 #[inline(always)]
 fn connecting(ctx: &SockOpsContext) {
     watch_state(ctx);
-    // SAFETY: the helper takes the program's own context; only the presence of the entry is asked for.
+    // SAFETY: the helper takes the program's own context; the value is copied out.
     let (cookie, direct) = unsafe {
         let cookie = bpf_get_socket_cookie(ctx.as_ptr());
-        (cookie, DIRECT.get(cookie).is_some())
+        (cookie, DIRECT.get(cookie).copied())
     };
-    if direct {
-        event(ctx, cookie, EventKind::DirectBegan, local(ctx));
+    if let Some(direct) = direct {
+        event(ctx, direct.netns, cookie, EventKind::DirectBegan, local(ctx));
     }
 }
 
@@ -66,32 +66,34 @@ fn connecting(ctx: &SockOpsContext) {
 fn established(ctx: &SockOpsContext) {
     // SAFETY: the helper takes the program's own context; the value is copied by the insert.
     let Some(origin) = (unsafe { ORIGINS.get(bpf_get_socket_cookie(ctx.as_ptr())) }) else { return };
-    let key = Steered { client: local(ctx), listener_port: remote(ctx).port };
+    let key = Steered { netns: origin.netns, client: local(ctx), listener_port: remote(ctx).port };
     if STEERED.insert(key, origin, 0).is_err() {
-        maps::count(Counter::MapFull);
+        maps::count(key.netns, Counter::MapFull);
     }
 }
 
 #[inline(always)]
 fn listen(ctx: &SockOpsContext) {
-    let Some(settings) = SETTINGS.get(0) else { return };
-    // SAFETY: the helpers take the program's own context.
-    let (cookie, netns) = unsafe { (bpf_get_socket_cookie(ctx.as_ptr()), bpf_get_netns_cookie(ctx.as_ptr())) };
+    // SAFETY: the helpers take the program's own context; only the presence of the entry is asked for.
+    let (cookie, netns, ours) = unsafe {
+        let netns = bpf_get_netns_cookie(ctx.as_ptr());
+        (bpf_get_socket_cookie(ctx.as_ptr()), netns, TARGETS.get(netns).is_some())
+    };
     // A listener that is bound to a device does not take what we dial from loopback.
-    if netns != settings.netns_cookie || is_bound_to_device(ctx) {
+    if !ours || is_bound_to_device(ctx) {
         return;
     }
     watch_state(ctx);
-    let endpoint = local(ctx);
-    if LISTENERS.insert(cookie, endpoint, 0).is_err() {
-        maps::count(Counter::MapFull);
+    let place = Place::new(netns, local(ctx));
+    if LISTENERS.insert(cookie, place, 0).is_err() {
+        maps::count(netns, Counter::MapFull);
     }
     // Two sockets may begin at once: who comes second to the insert finds the entry.
-    if !change(&endpoint, 1) && LISTENING.insert(endpoint, 1, NO_EXIST).is_err() && !change(&endpoint, 1) {
-        maps::count(Counter::MapFull);
+    if !change(&place, 1) && LISTENING.insert(place, 1, NO_EXIST).is_err() && !change(&place, 1) {
+        maps::count(netns, Counter::MapFull);
     }
-    forget_refusal(&endpoint);
-    event(ctx, cookie, EventKind::Listen, endpoint);
+    forget_refusal(&place);
+    event(ctx, netns, cookie, EventKind::Listen, place.endpoint);
 }
 
 #[inline(always)]
@@ -105,26 +107,33 @@ fn is_bound_to_device(ctx: &SockOpsContext) -> bool {
 
 /// A program that waits for its own server must not be left alone for the rest of the hold.
 #[inline(always)]
-fn forget_refusal(endpoint: &Endpoint) {
-    let _ = REFUSED.remove(endpoint);
-    let _ = REFUSED.remove(Endpoint { address: LOOPBACK4, port: endpoint.port });
-    let _ = REFUSED.remove(Endpoint { address: LOOPBACK6, port: endpoint.port });
+fn forget_refusal(Place { netns, endpoint, .. }: &Place) {
+    let _ = REFUSED.remove(Place::new(*netns, *endpoint));
+    let _ = REFUSED.remove(Place::new(*netns, Endpoint { address: LOOPBACK4, port: endpoint.port }));
+    let _ = REFUSED.remove(Place::new(*netns, Endpoint { address: LOOPBACK6, port: endpoint.port }));
 }
 
 #[inline(always)]
 fn closed(ctx: &SockOpsContext, from: u32) {
-    // SAFETY: the helper takes the program's own context.
+    // SAFETY: the helper takes the program's own context; the values are copied out.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
     if from == LISTEN {
         return stopped_listening(ctx, cookie);
     }
-    if ORIGINS.remove(cookie).is_ok() && from == SYN_SENT {
-        maps::count(Counter::SteeredFailed);
+    // SAFETY: as above.
+    if let Some(netns) = unsafe { ORIGINS.get(cookie) }.map(|origin| origin.netns)
+        && ORIGINS.remove(cookie).is_ok()
+        && from == SYN_SENT
+    {
+        maps::count(netns, Counter::SteeredFailed);
     }
-    if DIRECT.remove(cookie).is_ok() {
+    // SAFETY: as above.
+    if let Some(netns) = unsafe { DIRECT.get(cookie) }.map(|direct| direct.netns)
+        && DIRECT.remove(cookie).is_ok()
+    {
         let kind = if from == SYN_SENT { EventKind::DirectFailed } else { EventKind::DirectClosed };
         let (sent, received) = payload(ctx, from);
-        tell(ctx, cookie, kind, local(ctx), sent, received);
+        tell(ctx, netns, cookie, kind, local(ctx), sent, received);
     }
 }
 
@@ -142,21 +151,22 @@ fn payload(ctx: &SockOpsContext, from: u32) -> (u64, u64) {
 #[inline(always)]
 fn stopped_listening(ctx: &SockOpsContext, cookie: u64) {
     // SAFETY: the value is copied out.
-    let Some(endpoint) = (unsafe { LISTENERS.get(cookie) }).copied() else { return };
+    let Some(place) = (unsafe { LISTENERS.get(cookie) }).copied() else { return };
     let _ = LISTENERS.remove(cookie);
-    change(&endpoint, u64::MAX);
-    event(ctx, cookie, EventKind::ListenClosed, endpoint);
+    change(&place, u64::MAX);
+    event(ctx, place.netns, cookie, EventKind::ListenClosed, place.endpoint);
 }
 
 #[inline(always)]
-fn event(ctx: &SockOpsContext, cookie: u64, kind: EventKind, local: Endpoint) {
-    tell(ctx, cookie, kind, local, 0, 0);
+fn event(ctx: &SockOpsContext, netns: u64, cookie: u64, kind: EventKind, local: Endpoint) {
+    tell(ctx, netns, cookie, kind, local, 0, 0);
 }
 
 #[inline(always)]
-fn tell(ctx: &SockOpsContext, cookie: u64, kind: EventKind, local: Endpoint, sent: u64, received: u64) {
+fn tell(ctx: &SockOpsContext, netns: u64, cookie: u64, kind: EventKind, local: Endpoint, sent: u64, received: u64) {
     maps::tell(&Event {
         cookie,
+        netns,
         // SAFETY: the helper has no preconditions.
         time_ns: unsafe { bpf_ktime_get_ns() },
         sent,
@@ -204,8 +214,8 @@ fn address(ctx: &SockOpsContext, ip4: u32, local: bool) -> [u32; 4] {
 /// Adds to the number of sockets that listen there, if it is known. The intrinsic, because Rust offers no `fetch_add`
 /// for a target that it believes to have no compare-and-swap; BPF has had this instruction since 4.x.
 #[inline(always)]
-fn change(endpoint: &Endpoint, by: u64) -> bool {
-    let Some(sockets) = LISTENING.get_ptr_mut(endpoint) else { return false };
+fn change(place: &Place, by: u64) -> bool {
+    let Some(sockets) = LISTENING.get_ptr_mut(place) else { return false };
     // SAFETY: a live, aligned map value, which other CPUs change in the same way.
     unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(sockets, by) };
     true

@@ -8,6 +8,16 @@ pub fn binary() -> PathBuf {
     std::env::var_os("NODETAP_BIN").map(PathBuf::from).or_else(beside).unwrap_or_else(|| PathBuf::from("nodetap"))
 }
 
+/// The archive of nodetap's container image: `NODETAP_IMAGE`, else the one that stands in the build's folder. `cargo xtask
+/// test` writes it, and so does `cargo xtask image`.
+pub fn image() -> Option<PathBuf> {
+    let test = std::env::current_exe().ok()?;
+    let noted = std::env::var_os("NODETAP_IMAGE").map(PathBuf::from);
+    noted.or_else(|| {
+        test.ancestors().skip(1).take(4).map(|folder| folder.join("nodetap-image.tar")).find(|file| file.is_file())
+    })
+}
+
 /// `nodetap ARG…`, free of what the environment of whoever runs the tests says about records and colours.
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(binary());

@@ -7,6 +7,7 @@ mod cache;
 mod demo;
 mod ebpf;
 mod fuzz;
+mod image;
 mod kubernetes;
 mod nightly;
 mod packages;
@@ -67,6 +68,15 @@ enum Command {
     },
     /// Measure nodetap beside its peers: one run, interleaved, medians and ratios
     Bench(bench::Options),
+    /// Build nodetap as a container image, without a container engine
+    Image {
+        /// The archive; in the build's folder when this is not given
+        #[arg(long, value_name = "FILE")]
+        to: Option<std::path::PathBuf>,
+        /// A nodetap that is built already, without what only debuggers read; else it is built as users get it
+        #[arg(long, value_name = "FILE")]
+        program: Option<std::path::PathBuf>,
+    },
     /// What takes longer: more of what is generated, calls that stay open, and the kernel tier over and over
     Soak {
         /// How often
@@ -89,6 +99,7 @@ fn main() -> ExitCode {
         Command::Demo => demo::run(),
         Command::Scene => demo::play(),
         Command::Fuzz { seconds, filter } => fuzz::run(seconds, filter.as_deref()),
+        Command::Image { to, program } => image::run(to.as_deref(), program.as_deref()),
         Command::Bench(options) => bench::run(&options),
         Command::Soak { rounds, filter } => test::soak(rounds, filter.as_deref()),
     };

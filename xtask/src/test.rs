@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::setup::Job;
 use crate::tiers::{self, Tier};
-use crate::{ebpf, fuzz, process, setup, workspace};
+use crate::{ebpf, fuzz, image, process, setup, workspace};
 
 /// All packages but the kernel programs, which are built for another machine; and the tiers, which a plain `cargo test`
 /// leaves out.
@@ -151,6 +151,10 @@ fn run_tier(tier: Tier, built: &Built, filter: Option<&str>) -> Result<Count> {
         }
         println!("tier {} cannot run here: {why}", tier.name());
         return Ok(Count::default());
+    }
+    if let (Tier::Node, Some(nodetap)) = (tier, &built.nodetap) {
+        // What runs there is the image, with the program that was built for the tests.
+        image::write_for_tests(nodetap, None)?;
     }
     let mut count = Count::default();
     for binary in built.tests.iter().filter(|binary| tier_of(binary) == Some(tier)) {

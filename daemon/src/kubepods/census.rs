@@ -1,7 +1,6 @@
 //! Which container listens where in a pod's network namespace, and which connections it has: what the kernel's hooks
 //! cannot tell of sockets that are older than they are.
 
-use std::collections::HashSet;
 use std::io;
 
 use crate::netlink::connections::{Connection, connections};
@@ -16,7 +15,8 @@ pub struct Census {
 }
 
 impl Census {
-    /// Counts.
+    /// Counts. The kernel goes through all connections of the machine for it, a millisecond or so: when it is needed, and
+    /// not every second for every pod.
     ///
     /// # Errors
     /// What the kernel answers.
@@ -41,35 +41,5 @@ impl Census {
             .iter()
             .filter(|listener| listener.address.port() == connection.local.port())
             .any(|listener| listener.address.ip().is_unspecified() || listener.address.ip().to_canonical() == local)
-    }
-}
-
-/// The connections of a container that were there before it was captured. The kernel does not tell the age of a socket,
-/// so they are those that a census found at that moment; a later one says which of them are still open.
-#[derive(Debug, Clone, Default)]
-pub struct Older {
-    cookies: HashSet<u64>,
-}
-
-/// Older connections that are kept of one container. More are counted, but not told apart later.
-const KEPT: usize = 16_384;
-
-impl Older {
-    /// Those of this census, but for those that the hooks have seen.
-    pub fn of(census: &Census, cgroups: &[u64], mut seen: impl FnMut(u64) -> bool) -> Self {
-        let cookies = census.established(cgroups).map(|connection| connection.cookie);
-        Self { cookies: cookies.filter(|cookie| !seen(*cookie)).take(KEPT).collect() }
-    }
-
-    /// How many are still open; the others are forgotten.
-    pub fn open(&mut self, census: &Census) -> usize {
-        let now: HashSet<u64> = census.established.iter().map(|connection| connection.cookie).collect();
-        self.cookies.retain(|cookie| now.contains(cookie));
-        self.cookies.len()
-    }
-
-    /// Those of them that the census shows.
-    pub fn within<'a>(&'a self, census: &'a Census) -> impl Iterator<Item = &'a Connection> {
-        census.established.iter().filter(|connection| self.cookies.contains(&connection.cookie))
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::names::{ContainerId, PodUid};
+use super::names::{self, ContainerId, PodUid};
 
 /// One container of a pod; the sandbox's own counts as one too.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,13 @@ pub struct Container {
 const BENEATH: usize = 256;
 
 impl Container {
+    /// The control group of its pod: that above its own, but where containerd makes one folder of both.
+    pub fn folder(&self) -> &Path {
+        let name = self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let alone = names::colons(name).is_some();
+        self.path.parent().filter(|_| !alone).unwrap_or(&self.path)
+    }
+
     /// The identifiers of its group and those beneath it: crun and systemd put processes further down.
     pub fn cgroups(&self) -> Vec<u64> {
         let mut found = vec![self.cgroup];

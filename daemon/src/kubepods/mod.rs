@@ -6,6 +6,7 @@ mod container;
 mod find;
 mod mounts;
 mod names;
+mod older;
 mod process;
 mod processes;
 mod tree;
@@ -14,10 +15,11 @@ mod watches;
 #[cfg(test)]
 mod tests;
 
-pub use census::{Census, Older};
+pub use census::Census;
 pub use container::Container;
 pub use find::{Finder, Found, Verdict, Why};
 pub use names::{CONFIG_HASH, ContainerId, Place, PodUid};
+pub use older::{Older, Reset};
 pub use process::Proc;
 pub use processes::{Process, Processes};
 pub use tree::{Counts, Error, Event, Limits, Tree};

@@ -15,6 +15,9 @@ pub struct Proc {
     ours: bool,
 }
 
+/// PROC_PID_INIT_INO of linux/nsfs.h: the inode of the PID namespace that a machine begins with.
+const INITIAL: u64 = 0xEFFF_FFFC;
+
 /// From `/proc/PID/stat` (proc_pid_stat(5)).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stat {
@@ -39,6 +42,12 @@ impl Proc {
 
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Does it number processes as the kernel's hooks do: as the machine, and not as a container on it that is a node?
+    pub(super) fn is_machines(&self) -> bool {
+        let own = if self.ours { "self/ns/pid" } else { "1/ns/pid" };
+        Id::of(&self.root.join(own)).is_ok_and(|id| id.inode == INITIAL)
     }
 
     /// Does it number processes as the kernel numbers them for us, in `cgroup.procs` and elsewhere?

@@ -39,15 +39,24 @@ struct Table {
 #[derive(Debug)]
 pub struct Processes {
     proc: Proc,
+    /// Does `/proc` mean the same processes by its numbers as the hooks do?
+    hooks: bool,
     table: Mutex<Table>,
 }
 
 impl Processes {
     pub fn new(proc: Proc) -> Self {
-        Self { proc, table: Mutex::default() }
+        let hooks = proc.is_machines();
+        Self { proc, hooks, table: Mutex::default() }
     }
 
-    /// The process of this number; `None` when there is none, and was none a moment ago.
+    /// The process of which a hook told the number. `None` also where the node is itself a container (kind): hooks
+    /// number processes as the machine does, and another one might have this number here.
+    pub fn of_hook(&self, pid: u32) -> Option<Process> {
+        if self.hooks { self.look(pid) } else { None }
+    }
+
+    /// The process of this number in `/proc`; `None` when there is none, and was none a moment ago.
     pub fn look(&self, pid: u32) -> Option<Process> {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();

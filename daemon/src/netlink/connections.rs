@@ -21,6 +21,9 @@ pub struct Connection {
     pub cgroup: u64,
     /// For how long no byte came or went; nothing while some are on their way.
     pub idle: Duration,
+    /// What came last is not answered yet: its bytes are newer than those that were sent, by the kernel's clock, which
+    /// has steps of up to 10 milliseconds.
+    pub owes: bool,
     interface: u32,
 }
 
@@ -36,8 +39,8 @@ pub fn connections() -> io::Result<Vec<Connection>> {
 
 fn connection(response: &InetResponse) -> Connection {
     let id = &response.header.socket_id;
-    let quiet = response.nlas.iter().find_map(|nla| match nla {
-        Nla::TcpInfo(info) => quiet(info),
+    let past = response.nlas.iter().find_map(|nla| match nla {
+        Nla::TcpInfo(info) => Past::read(info),
         _ => None,
     });
     let waiting = response.header.recv_queue > 0 || response.header.send_queue > 0;
@@ -46,18 +49,33 @@ fn connection(response: &InetResponse) -> Connection {
         remote: SocketAddr::new(id.destination_address, id.destination_port),
         cookie: u64::from_ne_bytes(id.cookie),
         cgroup: sockets::cgroup(response),
-        idle: quiet.filter(|_| !waiting).unwrap_or_default(),
+        idle: past.as_ref().filter(|_| !waiting).map(|past| past.sent.min(past.came)).unwrap_or_default(),
+        owes: past.is_none_or(|past| past.received > 0 && past.came < past.sent),
         interface: id.interface_id,
     }
 }
 
-/// `tcpi_last_data_sent` and `tcpi_last_data_recv` in `struct tcp_info` of linux/tcp.h: milliseconds ago.
-const LAST_DATA: [usize; 2] = [44, 52];
+/// What `struct tcp_info` of linux/tcp.h tells of the bytes on a connection.
+struct Past {
+    /// How long ago the last were sent, and the last came.
+    sent: Duration,
+    came: Duration,
+    received: u64,
+}
 
-fn quiet(info: &[u8]) -> Option<Duration> {
-    let ago = |at: usize| Some(u32::from_ne_bytes(info.get(at..at + 4)?.try_into().ok()?));
-    let [sent, came] = LAST_DATA.map(ago);
-    Some(Duration::from_millis(sent?.min(came?).into()))
+impl Past {
+    /// `tcpi_last_data_sent`, `tcpi_last_data_recv` (both in milliseconds) and `tcpi_bytes_received`.
+    const PLACES: (usize, usize, usize) = (44, 52, 128);
+
+    fn read(info: &[u8]) -> Option<Self> {
+        let ago = |at: usize| {
+            let milliseconds = u32::from_ne_bytes(info.get(at..at + 4)?.try_into().ok()?);
+            Some(Duration::from_millis(milliseconds.into()))
+        };
+        let (sent, came, received) = Self::PLACES;
+        let received = u64::from_ne_bytes(info.get(received..received + 8)?.try_into().ok()?);
+        Some(Self { sent: ago(sent)?, came: ago(came)?, received })
+    }
 }
 
 impl Connection {
@@ -85,7 +103,7 @@ impl Connection {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::time::Instant;
 
@@ -110,6 +128,19 @@ mod tests {
             assert_ne!(one.cookie, other.cookie);
             drop((client, server));
         }
+    }
+
+    #[test]
+    fn an_answer_that_is_owed_is_told() {
+        let (mut client, mut server) = pair("127.0.0.1:0");
+        assert!(!find(&server).unwrap().owes);
+        std::thread::sleep(Duration::from_millis(20));
+        client.write_all(b"x").unwrap();
+        server.read_exact(&mut [0; 1]).unwrap();
+        assert!(find(&server).unwrap().owes);
+        std::thread::sleep(Duration::from_millis(20));
+        server.write_all(b"x").unwrap();
+        assert!(!find(&server).unwrap().owes);
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct Listener {
     pub inode: u32,
     /// Bound with IPV6_V6ONLY.
     pub v6only: bool,
+    /// Bound to the device with this index; 0: to none.
+    pub device: u32,
     /// The control group (version 2) of whoever made it; 0 where the kernel does not tell (before Linux 5.8).
     pub cgroup: u64,
 }
@@ -34,8 +36,8 @@ pub fn listeners() -> io::Result<BTreeMap<u64, Listener>> {
         let cookie = u64::from_ne_bytes(id.cookie);
         let v6only = response.nlas.iter().any(|nla| matches!(nla, Nla::SkV6Only(true)));
         let address = SocketAddr::new(id.source_address, id.source_port);
-        let cgroup = sockets::cgroup(response);
-        found.insert(cookie, Listener { address, cookie, inode: response.header.inode, v6only, cgroup });
+        let (inode, device) = (response.header.inode, id.interface_id);
+        found.insert(cookie, Listener { address, cookie, inode, v6only, device, cgroup: sockets::cgroup(response) });
     })?;
     Ok(found)
 }

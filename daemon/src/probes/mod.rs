@@ -1,33 +1,57 @@
-//! The kernel programs from user space: loaded, attached to one cgroup and one network namespace, and asked. Links are
-//! never pinned: when this process is gone, so are the hooks. It refuses to know why something is steered.
+//! The kernel programs from user space: loaded once, attached to many targets, and asked. Links are never pinned: when
+//! this process is gone, so are the hooks. It refuses to know why something is steered.
 
+mod counts;
+mod instance;
 mod maps;
 mod ring;
+mod sweep;
+mod tables;
+mod target;
 mod wire;
 
+use std::collections::HashSet;
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use aya::programs::{CgroupAttachMode, CgroupSockAddr, SkLookup, SockOps};
+use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
-use nodetap_ebpf_common::{SHARDS, STEER_INBOUND, STEER_OUTBOUND, Settings};
+use nodetap_ebpf_common::ELSEWHERE;
 use thiserror::Error;
 
-pub use maps::{Counts, Maps};
+pub use counts::{Counts, Direct};
+pub use maps::Maps;
 pub use ring::{Observation, Observed, Ring, WhyDirect};
+pub use target::{Attached, Listeners, Steer, Target};
 pub use wire::monotonic_ns;
 
-use crate::netns;
+use self::instance::Template;
+use self::sweep::{Slots, sweep};
+use self::tables::{Tables, locked};
 
 /// The compiled programs. Checked in, so that a plain `cargo build` needs no eBPF toolchain; `cargo xtask ebpf` makes it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/nodetap.bpf.o");
 
-/// The programs on the target's cgroup.
-const CGROUP_PROGRAMS: [&str; 6] =
-    ["connect4", "connect6", "getpeername4", "getpeername6", "getsockname4", "getsockname6"];
-const SOCKOPS: &str = "socket_state";
+/// The programs on a target's control groups, with what bpf(2) calls the places that they are attached to. The first
+/// sees listeners, and is the first to be there.
+const HOOKS: [(&str, u32); 10] = [
+    ("socket_state", 3),
+    ("connect4", 10),
+    ("connect6", 11),
+    ("getpeername4", 29),
+    ("getpeername6", 30),
+    ("getsockname4", 31),
+    ("getsockname6", 32),
+    ("sendmsg4", 14),
+    ("sendmsg6", 15),
+    ("egress", 1),
+];
+/// The program on a target's network namespace, and its place there.
 const SK_LOOKUP: &str = "inbound";
+const SK_LOOKUP_ATTACH: u32 = 36;
 
 /// What went wrong with the kernel's side.
 #[derive(Debug, Error)]
@@ -37,19 +61,26 @@ pub enum Error {
     Load(#[from] aya::EbpfError),
     /// One program was refused.
     #[error("the kernel does not take the program `{name}`: {}", causes(.source))]
-    Program { name: &'static str, source: aya::programs::ProgramError },
+    Program { name: &'static str, source: ProgramError },
+    /// One program could not be attached.
+    #[error("the kernel does not attach the program `{name}`: {source}")]
+    Attach { name: &'static str, source: io::Error },
+    /// The program of one network namespace was refused.
+    #[error("the kernel does not take the program of a network namespace: {0}")]
+    Instance(#[source] io::Error),
     /// A map is missing, or does not take a value.
     #[error("the kernel's map `{name}`: {}", causes(.source))]
     Map { name: &'static str, source: aya::maps::MapError },
     /// The object is not the one that this program was built for.
     #[error("the embedded kernel object lacks `{0}`; run `cargo xtask ebpf` and build again")]
     Missing(&'static str),
-    /// The identity of the network namespace could not be read.
-    #[error("cannot identify the network namespace (SO_NETNS_COOKIE, Linux 5.14): {0}")]
-    Namespace(io::Error),
 }
 
 impl Error {
+    fn map(name: &'static str) -> impl FnOnce(aya::maps::MapError) -> Self {
+        move |source| Self::Map { name, source }
+    }
+
     /// Was it the lack of a privilege?
     pub fn is_permission(&self) -> bool {
         let mut source: Option<&(dyn std::error::Error + 'static)> = Some(self);
@@ -87,26 +118,27 @@ fn causes(error: &dyn std::error::Error) -> String {
     }
 }
 
-/// Where the hooks send connections.
-#[derive(Debug, Clone, Default)]
-pub struct Listeners {
-    /// Outbound, on 127.0.0.1 and ::1: a power of two of each, `SHARDS` at most; none: not steered.
-    pub outbound4: Vec<u16>,
-    pub outbound6: Vec<u16>,
-    /// First and last port that the kernel gives by itself.
-    pub ephemeral: [u16; 2],
+/// A program on control groups.
+#[derive(Debug)]
+struct Hook {
+    name: &'static str,
+    attach: u32,
+    program: OwnedFd,
 }
 
-/// The loaded programs. Dropping it detaches them.
+/// What all targets share.
+#[derive(Debug)]
+struct Shared {
+    tables: Arc<Tables>,
+    hooks: Vec<Hook>,
+    template: Template,
+    slots: Mutex<Slots>,
+}
+
+/// The loaded programs. They stay loaded for as long as a target lives.
+#[derive(Debug)]
 pub struct Probes {
-    ebpf: Ebpf,
-    settings: Settings,
-}
-
-impl std::fmt::Debug for Probes {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Probes").field("settings", &self.settings).finish_non_exhaustive()
-    }
+    shared: Arc<Shared>,
 }
 
 impl Probes {
@@ -114,80 +146,107 @@ impl Probes {
     ///
     /// # Errors
     /// When the kernel refuses, with its own words.
-    pub fn load(listeners: &Listeners, object: Option<&[u8]>) -> Result<(Self, Maps, Ring), Error> {
-        let mut ebpf = EbpfLoader::new().load(object.unwrap_or(OBJECT))?;
-        for name in CGROUP_PROGRAMS {
-            let program: &mut CgroupSockAddr = program(&mut ebpf, name)?;
-            program.load().map_err(|source| Error::Program { name, source })?;
-        }
-        let sockops: &mut SockOps = program(&mut ebpf, SOCKOPS)?;
-        sockops.load().map_err(|source| Error::Program { name: SOCKOPS, source })?;
-        let sk_lookup: &mut SkLookup = program(&mut ebpf, SK_LOOKUP)?;
-        sk_lookup.load().map_err(|source| Error::Program { name: SK_LOOKUP, source })?;
-        let settings = Settings {
-            netns_cookie: netns::cookie::here().map_err(Error::Namespace)?,
-            flags: 0,
-            shards4: shards(&listeners.outbound4),
-            shards6: shards(&listeners.outbound6),
-            ports4: ports(&listeners.outbound4),
-            ports6: ports(&listeners.outbound6),
-            ephemeral: listeners.ephemeral.map(u32::from),
-            padding: 0,
-        };
+    pub fn load(object: Option<&[u8]>) -> Result<(Self, Ring), Error> {
+        let object = object.unwrap_or(OBJECT);
+        // Nothing in the object is relocated by the kernel's types, and to read them takes longer than all the rest.
+        let mut ebpf = EbpfLoader::new().btf(None).load(object)?;
+        let hooks = HOOKS.iter().map(|(name, attach)| hook(&mut ebpf, name, *attach)).collect::<Result<_, _>>()?;
+        // This one belongs to no namespace. What the verifier has to say about it is heard here.
+        hook(&mut ebpf, SK_LOOKUP, SK_LOOKUP_ATTACH)?;
+        let template = Template::of(object, &tables::descriptors(&ebpf))?;
         let ring = Ring::take(&mut ebpf)?;
-        let maps = Maps::take(&mut ebpf)?;
-        maps.settings(&settings)?;
-        Ok((Self { ebpf, settings }, maps, ring))
+        let tables = Arc::new(Tables::take(&mut ebpf)?);
+        tables.count(ELSEWHERE)?;
+        Ok((Self { shared: Arc::new(Shared { tables, hooks, template, slots: Mutex::default() }) }, ring))
     }
 
-    /// Attaches all programs. What the target did before is not seen.
+    /// Makes the hooks know a network namespace, by its cookie; nothing of it is steered yet. `inbound`: our listeners
+    /// for what is steered in, with "is it IPv6".
     ///
     /// # Errors
-    /// When the kernel refuses one; those before it stay attached until this is dropped.
-    pub fn attach(&mut self, cgroup: impl AsFd, netns: impl AsFd) -> Result<(), Error> {
-        // The link API takes no flags, and always allows several programs side by side (Linux 5.7, bpf_link for
-        // cgroups); aya's `AllowMultiple` is a flag of the older attach call, which would outlive this process.
-        let mode = CgroupAttachMode::Single;
-        let sockops: &mut SockOps = program(&mut self.ebpf, SOCKOPS)?;
-        sockops.attach(cgroup.as_fd(), mode).map_err(|source| Error::Program { name: SOCKOPS, source })?;
-        for name in CGROUP_PROGRAMS {
-            let program: &mut CgroupSockAddr = program(&mut self.ebpf, name)?;
-            program.attach(cgroup.as_fd(), mode).map_err(|source| Error::Program { name, source })?;
+    /// When the kernel refuses, or the namespace has a target already.
+    pub fn target<'a>(
+        &self,
+        netns: impl AsFd,
+        cookie: u64,
+        listeners: &Listeners,
+        inbound: impl IntoIterator<Item = (bool, &'a TcpListener)>,
+    ) -> Result<Target, Error> {
+        Target::new(&self.shared, netns, cookie, listeners, inbound)
+    }
+
+    /// What tells the hooks that the data plane runs.
+    pub fn heartbeat(&self) -> Heartbeat {
+        Heartbeat(Arc::clone(&self.shared.tables))
+    }
+
+    /// Connects of the targets' programs in namespaces of no target; they are left alone.
+    pub fn elsewhere(&self) -> u64 {
+        Maps::new(Arc::clone(&self.shared.tables), ELSEWHERE).counts().direct.off
+    }
+
+    /// Takes out what targets have left that are gone for some seconds; how many entries these were. To be called from
+    /// time to time.
+    pub fn sweep(&self) -> usize {
+        self.sweep_after(sweep::REST)
+    }
+
+    /// Is there something to take out, now or in some seconds?
+    pub fn has_to_sweep(&self) -> bool {
+        locked(&self.shared.slots).has_graves()
+    }
+
+    fn sweep_after(&self, rest: Duration) -> usize {
+        let graves = locked(&self.shared.slots).rested(rest);
+        if graves.is_empty() {
+            return 0;
         }
-        let sk_lookup: &mut SkLookup = program(&mut self.ebpf, SK_LOOKUP)?;
-        sk_lookup.attach(netns).map_err(|source| Error::Program { name: SK_LOOKUP, source })?;
-        Ok(())
+        let gone: HashSet<u64> = graves.iter().map(|grave| grave.netns).collect();
+        let entries = sweep(&self.shared.tables, &gone);
+        let mut slots = locked(&self.shared.slots);
+        graves.iter().for_each(|grave| slots.give_back(grave.slot));
+        entries
     }
+}
 
-    /// Switches steering on or off, at once and for new connections only.
+/// Without it every hook steps aside.
+#[derive(Debug, Clone)]
+pub struct Heartbeat(Arc<Tables>);
+
+impl Heartbeat {
+    /// Tells the hooks that the data plane runs.
     ///
     /// # Errors
-    /// When the kernel does not take the value.
-    pub fn steer(&mut self, maps: &Maps, inbound: bool, outbound: bool) -> Result<(), Error> {
-        self.settings.flags = if inbound { STEER_INBOUND } else { 0 } | if outbound { STEER_OUTBOUND } else { 0 };
-        maps.settings(&self.settings)
+    /// When the kernel does not take it.
+    pub fn beat(&self) -> Result<(), Error> {
+        self.set(monotonic_ns())
+    }
+
+    /// Makes the hooks step aside at once.
+    ///
+    /// # Errors
+    /// When the kernel does not take it.
+    pub fn stop(&self) -> Result<(), Error> {
+        self.set(0)
+    }
+
+    fn set(&self, at: u64) -> Result<(), Error> {
+        locked(&self.0.heartbeat).set(0, at, 0).map_err(Error::map("HEARTBEAT"))
     }
 }
 
-fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, Error>
-where
-    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
-{
-    ebpf.program_mut(name).ok_or(Error::Missing(name))?.try_into().map_err(|source| Error::Program { name, source })
-}
-
-fn shards(ports: &[u16]) -> u32 {
-    // The hooks pick by the low bits of a counter.
-    let usable = if ports.is_empty() { 0 } else { 1 << ports.len().min(SHARDS).ilog2() };
-    u32::try_from(usable).unwrap_or(0)
-}
-
-fn ports(ports: &[u16]) -> [u32; SHARDS] {
-    let mut all = [0; SHARDS];
-    for (slot, port) in all.iter_mut().zip(ports) {
-        *slot = u32::from(*port);
-    }
-    all
+fn hook(ebpf: &mut Ebpf, name: &'static str, attach: u32) -> Result<Hook, Error> {
+    let program = ebpf.program_mut(name).ok_or(Error::Missing(name))?;
+    let loaded = match program {
+        Program::CgroupSockAddr(program) => program.load(),
+        Program::CgroupSkb(program) => program.load(),
+        Program::SockOps(program) => program.load(),
+        Program::SkLookup(program) => program.load(),
+        _ => return Err(Error::Missing(name)),
+    };
+    let descriptor = loaded.and_then(|()| program.fd());
+    let descriptor = descriptor.and_then(|fd| fd.as_fd().try_clone_to_owned().map_err(ProgramError::IOError));
+    Ok(Hook { name, attach, program: descriptor.map_err(|source| Error::Program { name, source })? })
 }
 
 /// What a steered connection was meant to reach, and by whom.

@@ -1,6 +1,5 @@
 //! What the hooks tell, decoded.
 
-use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -8,7 +7,6 @@ use aya::Ebpf;
 use aya::maps::{MapData, RingBuf};
 use aya_log::EbpfLogger;
 use nodetap_ebpf_common::{EventKind, Reason};
-use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::{Error, wire};
 
@@ -23,9 +21,11 @@ pub enum WhyDirect {
     Chosen,
 }
 
-/// Something that a socket of the target did.
+/// Something that a socket of a target did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observation {
+    /// The cookie of its network namespace.
+    pub netns: u64,
     /// The kernel's identifier of the socket.
     pub cookie: u64,
     /// CLOCK_MONOTONIC nanoseconds.
@@ -53,6 +53,12 @@ pub enum Observed {
         local: SocketAddr,
         sent: u64,
         received: u64,
+    },
+    /// It sends datagrams to a destination for the first time.
+    Datagram {
+        destination: SocketAddr,
+        pid: u32,
+        name: String,
     },
     Listen {
         local: SocketAddr,
@@ -83,18 +89,6 @@ impl Ring {
         Ok(Self { events, log: EbpfLogger::init(ebpf).ok() })
     }
 
-    /// Waits until something is there, `stop` is readable, or the time is over.
-    pub fn wait(&self, stop: BorrowedFd<'_>, timeout: std::time::Duration) -> io::Result<()> {
-        let mut fds = [
-            PollFd::from_borrowed_fd(self.events.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(stop, PollFlags::IN),
-        ];
-        match rustix::event::poll(&mut fds, Timespec::try_from(timeout).ok().as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(errno) => Err(errno.into()),
-        }
-    }
-
     /// Passes on what the programs have logged.
     pub fn flush_log(&mut self) {
         if let Some(log) = &mut self.log {
@@ -113,6 +107,13 @@ impl Ring {
     }
 }
 
+/// Readable when something is there.
+impl AsFd for Ring {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
+    }
+}
+
 fn decode(bytes: &[u8]) -> Option<Observation> {
     let event = wire::event(bytes)?;
     let local = wire::socket_addr(event.local);
@@ -127,7 +128,7 @@ fn decode(bytes: &[u8]) -> Option<Observation> {
                 Reason::Scoped => WhyDirect::Scoped,
                 Reason::Chosen => WhyDirect::Chosen,
                 // Counted in the kernel, not told one by one.
-                Reason::Ignored | Reason::OtherNamespace => return None,
+                Reason::Ignored | Reason::Loopback => return None,
             },
             pid: event.pid,
             name: wire::name(event.comm),
@@ -135,8 +136,13 @@ fn decode(bytes: &[u8]) -> Option<Observation> {
         EventKind::DirectBegan => Observed::DirectBegan,
         EventKind::DirectFailed => Observed::DirectFailed { retransmits: event.retransmits },
         EventKind::DirectClosed => Observed::DirectClosed { local, sent: event.sent, received: event.received },
+        EventKind::Datagram => Observed::Datagram {
+            destination: wire::socket_addr(event.remote),
+            pid: event.pid,
+            name: wire::name(event.comm),
+        },
         EventKind::Listen => Observed::Listen { local },
         EventKind::ListenClosed => Observed::ListenClosed { local },
     };
-    Some(Observation { cookie: event.cookie, time_ns: event.time_ns, what })
+    Some(Observation { netns: event.netns, cookie: event.cookie, time_ns: event.time_ns, what })
 }

@@ -1,9 +1,14 @@
-//! Between Rust's values and the bytes of the contract. Beside one socket option, the only `unsafe` of the daemon.
-#![allow(unsafe_code, reason = "values cross to the kernel as bytes")]
+//! Between Rust's values and the bytes of the contract, and of two commands of bpf(2). Beside one socket option, the only
+//! `unsafe` of the daemon.
+#![allow(unsafe_code, reason = "values cross to the kernel as bytes, and commands as pointers")]
 
+use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
-use nodetap_ebpf_common::{Address, COMM, Endpoint, Event, MAPPED, Origin, Route, Settings, Steered};
+use nodetap_ebpf_common::{
+    Address, COMM, Connected, Endpoint, Event, IgnoredPort, MAPPED, Origin, Place, Route, Sent, Settings, Steered,
+};
 
 /// A value of the contract, as aya wants it.
 #[repr(transparent)]
@@ -17,7 +22,94 @@ macro_rules! pod {
         unsafe impl aya::Pod for Wire<$value> {}
     )*};
 }
-pod!(Endpoint, Origin, Route, Settings, Steered);
+pod!(Connected, Endpoint, IgnoredPort, Origin, Place, Route, Sent, Settings, Steered);
+
+/// The first fields of `union bpf_attr` for BPF_PROG_LOAD.
+#[repr(C)]
+struct Load {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: [u8; 16],
+    prog_ifindex: u32,
+    expected_attach_type: u32,
+}
+const _: () = assert!(size_of::<Load>() == 72);
+
+/// The same for BPF_LINK_CREATE.
+#[repr(C)]
+struct Link {
+    prog_fd: u32,
+    target_fd: u32,
+    attach_type: u32,
+    flags: u32,
+}
+const _: () = assert!(size_of::<Link>() == 16);
+
+const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_PROG_TYPE_SK_LOOKUP: u32 = 30;
+const BPF_SK_LOOKUP: u32 = 36;
+/// Loads that a signal interrupted are tried again so often.
+const ATTEMPTS: u32 = 5;
+
+/// Loads a program of this type. It holds the maps that its instructions name by their descriptors.
+pub(super) fn load_sk_lookup(name: &str, instructions: &[u64]) -> io::Result<OwnedFd> {
+    let mut prog_name = [0; 16];
+    prog_name.iter_mut().take(15).zip(name.bytes()).for_each(|(to, from)| *to = from);
+    let load = Load {
+        prog_type: BPF_PROG_TYPE_SK_LOOKUP,
+        insn_cnt: u32::try_from(instructions.len()).unwrap_or(u32::MAX),
+        insns: instructions.as_ptr() as u64,
+        license: c"GPL".as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log_buf: 0,
+        kern_version: 0,
+        prog_flags: 0,
+        prog_name,
+        prog_ifindex: 0,
+        expected_attach_type: BPF_SK_LOOKUP,
+    };
+    let mut attempts = ATTEMPTS;
+    loop {
+        // SAFETY: `load` points to `insn_cnt` instructions of 8 bytes each and to a string, which live longer than the
+        // call; the kernel only reads them.
+        match unsafe { bpf(BPF_PROG_LOAD, &load) } {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && attempts > 0 => attempts -= 1,
+            answer => return answer,
+        }
+    }
+}
+
+/// Attaches a program to a control group or a network namespace, for as long as the descriptor is open. Several programs
+/// at one place are allowed by this call without a flag (Linux 5.7).
+pub(super) fn link(program: &OwnedFd, target: impl AsFd, attach_type: u32) -> io::Result<OwnedFd> {
+    let number = |fd: std::os::fd::RawFd| u32::try_from(fd).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
+    let (prog_fd, target_fd) = (number(program.as_raw_fd())?, number(target.as_fd().as_raw_fd())?);
+    // SAFETY: no pointer is in it.
+    unsafe { bpf(BPF_LINK_CREATE, &Link { prog_fd, target_fd, attach_type, flags: 0 }) }
+}
+
+/// A command of bpf(2) that answers with a descriptor.
+///
+/// # Safety
+/// `attribute` is what the command wants, and what it points to is valid for the length of the call.
+unsafe fn bpf<T>(command: libc::c_long, attribute: &T) -> io::Result<OwnedFd> {
+    // SAFETY: the caller's promise; the size is the attribute's own.
+    let answer = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attribute), size_of::<T>()) };
+    match i32::try_from(answer) {
+        // SAFETY: the kernel has just made this descriptor for us.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
 
 /// Reads an event from the ring; `None` when it is too short.
 pub(super) fn event(bytes: &[u8]) -> Option<Event> {

@@ -17,8 +17,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use self::options::Proxy;
+use crate::capture;
 use crate::run::recording::{self, Recording};
-use crate::run::{Failure, GRACE, listen, new_id, random, workers};
+use crate::run::{Failure, GRACE, files, new_id, random, workers};
 use crate::trust::Served;
 
 /// Serves until a signal says to end.
@@ -31,7 +32,7 @@ pub fn proxy(options: &Proxy) -> Result<u8, Failure> {
     let opened = options.tls_out.standing_outbound(SystemTime::now())?;
     let served = options.tls_in.served(&options.tls_out)?;
     let tls_in = served.as_ref().map_or(Policy::Untouched, |served| Policy::Terminate(Arc::clone(&served.inbound)));
-    listen::raise_file_limit();
+    files::raise_limit();
     let (sockets, listeners) = listeners(options)?;
     let target = Target::command("proxy");
     let (recording, sink): (Option<Recording>, Arc<dyn Sink>) = if options.no_record {
@@ -63,7 +64,13 @@ pub fn proxy(options: &Proxy) -> Result<u8, Failure> {
     let drained = serving.drain(GRACE, || signals.pending().next().is_some());
     drop(engine);
     if let Some(recording) = recording {
-        recording.end(&recording::Aftermath { others: 0, cut: drained.cut, strays: drained.strays, counts: None });
+        recording.end(&recording::Aftermath {
+            others: 0,
+            cut: drained.cut,
+            strays: drained.strays,
+            counts: None,
+            elsewhere: 0,
+        });
     }
     Ok(0)
 }
@@ -76,7 +83,7 @@ fn listeners(options: &Proxy) -> Result<(Vec<TcpListener>, Vec<Listener>), Failu
     let mut listeners = Vec::new();
     for (address, serves) in reverse.chain(forward) {
         let failed = |source| Failure::Listen { address, source };
-        let socket = listen::bind(address).map_err(failed)?;
+        let socket = capture::bind(address).map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
         sockets.push(socket);
         listeners.push(Listener { address, serves });

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::{cgroup, child, probes, telemetry, trust};
+use crate::{capture, cgroup, child, probes, telemetry, trust};
 
 /// EX_NOPERM of sysexits(3): this machine or this user lacks something.
 const LACKING: u8 = 77;
@@ -30,10 +30,7 @@ pub enum Failure {
         source: cgroup::Error,
     },
     #[error("{source}; {}", advice(.source.is_permission()))]
-    Probes {
-        #[from]
-        source: probes::Error,
-    },
+    Probes { source: probes::Error },
     #[error(transparent)]
     Trust(#[from] trust::options::Error),
     #[error("cannot listen on {address}: {source}; choose another port, or find who has it: `ss -ltnp`")]
@@ -58,6 +55,15 @@ impl Failure {
             Self::Cgroup { .. } | Self::Probes { .. } => LACKING,
             Self::Usage(_) | Self::Identity(_) | Self::Trust(_) => USAGE,
             Self::Listen { .. } | Self::Metrics(_) | Self::Output { .. } | Self::Internal { .. } => FAILED,
+        }
+    }
+}
+
+impl From<capture::Error> for Failure {
+    fn from(error: capture::Error) -> Self {
+        match error {
+            capture::Error::Probes(source) => Self::Probes { source },
+            capture::Error::Io { what, source } => Self::Internal { what, source },
         }
     }
 }

@@ -76,9 +76,16 @@ pub(crate) struct Aftermath {
     /// Connections that arrived without a known destination and were reset.
     pub strays: u64,
     pub counts: Option<Counts>,
+    /// Connects in other network namespaces.
+    pub elsewhere: u64,
 }
 
 impl Aftermath {
+    /// Connections that the user wanted left alone, or that were made where we are not.
+    fn left_alone(&self) -> u64 {
+        self.elsewhere + self.counts.map_or(0, |counts| counts.direct.ignored + counts.ignored_inbound)
+    }
+
     /// What is missing in the recording though no record was lost: reasons and numbers, also of nothing.
     fn losses(&self) -> [(&'static str, u64); 6] {
         let of_kernel = |number: fn(&Counts) -> u64| self.counts.as_ref().map_or(0, number);
@@ -168,7 +175,8 @@ impl Recording {
             let text = "still run; what they do from now on is not recorded";
             let _ = writeln!(out, "nodetap: {} processes of the command {text}", aftermath.others);
         }
-        if let Some(number) = aftermath.counts.map(|counts| counts.left_alone).filter(|number| *number > 0) {
+        let number = aftermath.left_alone();
+        if number > 0 {
             let _ = writeln!(out, "nodetap: {number} connections were left alone, as asked or in other namespaces");
         }
         if let Some(reasons) = self.passed.said() {
@@ -269,7 +277,7 @@ mod tests {
         };
         let (recording, _sink) = Recording::start(&options, &Target::command("app"), Ulid::from(1), None).unwrap();
         let counts = Counts { ring_full: 1, map_full: 2, steered_failed: 3, away_inbound: 6, ..Counts::default() };
-        recording.end(&Aftermath { others: 0, cut: 5, strays: 4, counts: Some(counts) });
+        recording.end(&Aftermath { others: 0, cut: 5, strays: 4, counts: Some(counts), elsewhere: 0 });
 
         let mut index = Index::read(&folder).unwrap();
         let entries = std::mem::take(&mut index.entries);

@@ -6,11 +6,14 @@ mod place;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nodetap::netns::{Hosts, Id, Netns};
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use socket2::Domain;
 
 use self::place::Namespace;
@@ -115,4 +118,25 @@ fn a_visit_costs_microseconds() {
     let each = begun.elapsed() / VISITS;
     println!("a visit takes {each:?}");
     assert!(each < VISIT, "{each:?}");
+}
+
+/// Says to the test below that it is the process that must not survive, and where to go.
+const BARRED: &str = "NODETAP_TEST_BARRED";
+
+#[test]
+fn a_thread_that_cannot_come_back_ends_the_process() {
+    const NAME: &str = "a_thread_that_cannot_come_back_ends_the_process";
+    if let Some(file) = std::env::var_os(BARRED) {
+        let none = CapabilitySet::empty();
+        let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+        let _away = Netns::open(file).unwrap().enter(|| Ok(set_capabilities(None, sets)?));
+        // Not reached. A test that fails would end with another status.
+        std::process::exit(0);
+    }
+    let made = Namespace::new();
+    let mut itself = Command::new(std::env::current_exe().unwrap());
+    let ended = itself.args(["--exact", NAME, "--nocapture"]).env(BARRED, made.file()).output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.signal(), Some(rustix::process::Signal::ABORT.as_raw()), "{said}");
+    assert!(said.contains("cannot come back from a network namespace"), "{said}");
 }

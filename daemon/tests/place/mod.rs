@@ -105,31 +105,44 @@ impl Drop for Group {
 
 /// A running program, killed at the end.
 #[derive(Debug)]
-pub(crate) struct Program(Child);
+pub(crate) struct Program {
+    child: Child,
+    file: PathBuf,
+}
 
 impl Program {
     /// Starts it in this control group and, if there is one, this namespace, and waits until it is there.
     pub(crate) fn start(group: &Path, namespace: Option<&Namespace>, command: &[&str]) -> Self {
+        let program = Self::spawn(group, namespace, command);
+        program.running();
+        program
+    }
+
+    /// The same without waiting.
+    pub(crate) fn spawn(group: &Path, namespace: Option<&Namespace>, command: &[&str]) -> Self {
         let mut inside = entering(group);
         if let Some(namespace) = namespace {
             inside.arg("nsenter").arg(format!("--net={}", namespace.file().display())).arg("--");
         }
-        let program = Self(inside.args(command).stdin(Stdio::null()).spawn().unwrap());
-        let own = fs::canonicalize(which(command[0])).unwrap();
-        let link = format!("/proc/{}/exe", program.pid());
-        eventually("the program runs", || (fs::read_link(&link).ok()? == own).then_some(()));
-        program
+        let child = inside.args(command).stdin(Stdio::null()).spawn().unwrap();
+        Self { child, file: fs::canonicalize(which(command[0])).unwrap() }
+    }
+
+    /// Waits until it is where it belongs.
+    pub(crate) fn running(&self) {
+        let link = format!("/proc/{}/exe", self.pid());
+        eventually("the program runs", || (fs::read_link(&link).ok()? == self.file).then_some(()));
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.0.id()
+        self.child.id()
     }
 }
 
 impl Drop for Program {
     fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }
 

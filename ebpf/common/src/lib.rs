@@ -22,6 +22,67 @@ pub struct Endpoint {
 }
 const _: () = assert!(size_of::<Endpoint>() == 20);
 
+/// An endpoint in one network namespace: pods have equal addresses and ports, one after the other or at the same time.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The kernel's identifier of the namespace (SO_NETNS_COOKIE); it is never given twice.
+    pub netns: u64,
+    pub endpoint: Endpoint,
+    pub padding: u32,
+}
+const _: () = assert!(size_of::<Place>() == 32);
+
+impl Place {
+    /// `endpoint` in the namespace with this cookie.
+    pub const fn new(netns: u64, endpoint: Endpoint) -> Self {
+        Self { netns, endpoint, padding: 0 }
+    }
+}
+
+/// The namespace's cookie as the first two words of a trie's key.
+const fn words(netns: u64) -> [u32; 2] {
+    let [a, b, c, d, e, f, g, h] = netns.to_ne_bytes();
+    [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h])]
+}
+
+/// Key of the routes: the namespace, then the address.
+pub type RouteKey = [u32; 6];
+/// Bits of it before the address.
+pub const ROUTE_BITS: u32 = 64;
+
+/// The route of `address` in a namespace.
+pub const fn route_key(netns: u64, address: Address) -> RouteKey {
+    let netns = words(netns);
+    [netns[0], netns[1], address[0], address[1], address[2], address[3]]
+}
+
+/// Of two lists that are alike, the one for connections that the target opens.
+pub const OUTBOUND: u32 = 0;
+/// … and the one for those that it accepts.
+pub const INBOUND: u32 = 1;
+
+/// Key of what is left alone: the namespace, the direction, then the other side's address.
+pub type IgnoredKey = [u32; 7];
+/// Bits of it before the address.
+pub const IGNORED_BITS: u32 = 96;
+
+/// Is `address` left alone in this direction?
+pub const fn ignored_key(netns: u64, direction: u32, address: Address) -> IgnoredKey {
+    let netns = words(netns);
+    [netns[0], netns[1], direction, address[0], address[1], address[2], address[3]]
+}
+
+/// A port that is left alone: of the server's side, whichever side the target is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IgnoredPort {
+    pub netns: u64,
+    pub direction: u32,
+    pub port: u32,
+}
+const _: () = assert!(size_of::<IgnoredPort>() == 16);
+
 /// Listeners that outbound connections are spread over: one destination can hold about 28,000 connections at a time
 /// (the ephemeral ports of one client address), so there are several.
 pub const SHARDS: usize = 8;
@@ -30,13 +91,14 @@ pub const SHARDS: usize = 8;
 pub const STEER_OUTBOUND: u32 = 1;
 /// Steer inbound connections.
 pub const STEER_INBOUND: u32 = 2;
+/// Steer what goes to loopback addresses, too.
+pub const STEER_LOOPBACK: u32 = 4;
 
-/// Written by user space once, before the hooks are attached, and again when steering is switched.
+/// Of one target, by its network namespace. Written by user space before its hooks are attached, and again when steering
+/// is switched; sockets of namespaces without an entry are left alone.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The network namespace that our listeners stand in; sockets of other namespaces are left alone.
-    pub netns_cookie: u64,
     /// `STEER_*`.
     pub flags: u32,
     /// Used entries of the two port lists, a power of two, `SHARDS` at most; 0: the family is not steered.
@@ -47,9 +109,14 @@ pub struct Settings {
     pub ports6: [u32; SHARDS],
     /// First and last port that the kernel gives by itself (`ip_local_port_range`).
     pub ephemeral: [u32; 2],
-    pub padding: u32,
 }
-const _: () = assert!(size_of::<Settings>() == 8 + 24 + 2 * SHARDS * 4);
+const _: () = assert!(size_of::<Settings>() == 12 + 8 + 2 * SHARDS * 4);
+
+/// Stands in the instructions of `inbound` where the cookie of its network namespace has to be: no helper tells it. User
+/// space puts it there, and loads the program once for each namespace.
+pub const NETNS_PLACEHOLDER: u64 = 0x6e6f_6465_7461_7001;
+/// The same for the first of the target's two slots among the inbound listeners.
+pub const SLOT_PLACEHOLDER: u64 = 0x6e6f_6465_7461_7002;
 
 /// Nanoseconds of CLOCK_MONOTONIC after which a heartbeat is stale and every hook steps aside.
 pub const HEARTBEAT_STALE_NS: u64 = 2_000_000_000;
@@ -63,6 +130,8 @@ pub const COMM: usize = 16;
 pub struct Origin {
     /// The kernel's identifier of the client's socket.
     pub cookie: u64,
+    /// … and of its network namespace.
+    pub netns: u64,
     pub destination: Endpoint,
     /// What getsockname() would have answered without us; zero: unknown.
     pub source: Address,
@@ -72,18 +141,39 @@ pub struct Origin {
     pub comm: [u8; COMM],
     pub padding: u32,
 }
-const _: () = assert!(size_of::<Origin>() == 72);
+const _: () = assert!(size_of::<Origin>() == 80);
 
 /// The client's end of a steered connection, as our listener sees it at accept().
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Steered {
+    pub netns: u64,
     pub client: Endpoint,
     pub listener_port: u32,
 }
-const _: () = assert!(size_of::<Steered>() == 24);
+const _: () = assert!(size_of::<Steered>() == 32);
 
-/// A route of the host, so that the hooks know where the kernel itself would answer "unreachable".
+/// A datagram socket that was connected, and by whom.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connected {
+    pub place: Place,
+    pub pid: u32,
+    pub comm: [u8; COMM],
+    pub padding: u32,
+}
+const _: () = assert!(size_of::<Connected>() == 56);
+
+/// A destination of a datagram socket.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    pub cookie: u64,
+    pub place: Place,
+}
+const _: () = assert!(size_of::<Sent>() == 40);
+
+/// A route of the namespace, so that the hooks know where the kernel itself would answer "unreachable".
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
@@ -110,8 +200,8 @@ pub enum Reason {
     NoRoute = 5,
     /// Link-local or multicast, or the socket is bound to a device.
     Scoped = 6,
-    /// A socket of another network namespace.
-    OtherNamespace = 7,
+    /// To a loopback address, and these are not steered for this target.
+    Loopback = 7,
     /// The program chose its own port, or marked the socket for the host's routing: a dial of ours could do neither.
     Chosen = 8,
 }
@@ -126,7 +216,7 @@ impl Reason {
             4 => Self::Refused,
             5 => Self::NoRoute,
             6 => Self::Scoped,
-            7 => Self::OtherNamespace,
+            7 => Self::Loopback,
             8 => Self::Chosen,
             _ => return None,
         })
@@ -149,6 +239,8 @@ pub enum EventKind {
     ListenClosed = 5,
     /// The first packet of a connection that is not steered leaves; without it the kernel refused at once.
     DirectBegan = 6,
+    /// A datagram socket sends to `remote` for the first time. Datagrams are never steered.
+    Datagram = 7,
 }
 
 impl EventKind {
@@ -161,6 +253,7 @@ impl EventKind {
             4 => Self::Listen,
             5 => Self::ListenClosed,
             6 => Self::DirectBegan,
+            7 => Self::Datagram,
             _ => return None,
         })
     }
@@ -171,6 +264,7 @@ impl EventKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
     pub cookie: u64,
+    pub netns: u64,
     /// CLOCK_MONOTONIC nanoseconds.
     pub time_ns: u64,
     /// Payload bytes that the socket sent and received (`DirectClosed`).
@@ -186,29 +280,38 @@ pub struct Event {
     pub pid: u32,
     pub comm: [u8; COMM],
 }
-const _: () = assert!(size_of::<Event>() == 104);
+const _: () = assert!(size_of::<Event>() == 112);
 
-/// Slots of the counter array.
+/// Slots of a target's counters.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counter {
     /// Connects that were steered.
     Steered = 0,
-    /// Connects that were not, for whatever reason.
-    Direct = 1,
     /// Inbound connections that were steered.
-    SteeredIn = 2,
+    SteeredIn = 1,
     /// Events that did not fit into the ring.
-    RingFull = 3,
+    RingFull = 2,
     /// Map entries that did not fit.
-    MapFull = 4,
+    MapFull = 3,
     /// Steered connects that did not reach our listener.
-    SteeredFailed = 5,
-    /// Connects that the user wants left alone, or of another network namespace: told only as this number.
-    LeftAlone = 6,
+    SteeredFailed = 4,
     /// Inbound connections that went to the program directly, because our heartbeat was stale or our listener gone.
-    AwayIn = 7,
+    AwayIn = 5,
+    /// Inbound connections that the user wants left alone.
+    IgnoredIn = 6,
+    /// Inbound connections to a loopback address, which are not steered for this target.
+    LoopbackIn = 7,
+    /// Destinations that a socket has sent datagrams to.
+    Datagram = 8,
 }
 
-/// Number of slots of the counter array.
-pub const COUNTERS: u32 = 8;
+/// Where the connects that were not steered begin, each [`Reason`] in a slot of its own.
+pub const DIRECT_COUNTERS: u32 = 9;
+
+/// In place of a namespace's cookie: the counters of the targets' programs where they are in namespaces of no target.
+/// Their connects stand there as [`Reason::Off`].
+pub const ELSEWHERE: u64 = 0;
+
+/// Number of slots.
+pub const COUNTERS: usize = 18;

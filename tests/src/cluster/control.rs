@@ -55,7 +55,7 @@ pub(super) fn start(host: &Host, authority: &Authority, api: &Api) -> Result<()>
     scheduler.arg("--kubeconfig").arg(folder.join("kubeconfig")).args(["--leader-elect=false", "--cert-dir=/run/cert"]);
     host.serve("kube-scheduler", &scheduler)?;
     // kube-proxy asks for the addresses of its node first.
-    api.call("POST", "/api/v1/nodes", Some(&super::node()))?;
+    api.call("POST", "/api/v1/nodes", Some(&super::bare_node()))?;
     let mut proxy = Command::new(bin.join("kube-proxy"));
     proxy.arg("--config").arg(folder.join("kube-proxy.yaml"));
     host.serve("kube-proxy", &proxy)?;

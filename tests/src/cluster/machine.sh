@@ -25,6 +25,15 @@ addr add fd77::1/128 dev lo nodad
 route add 10.96.0.0/16 dev lo src 10.77.0.1
 route add fd96::/112 dev lo src fd77::1
 A
+# Who calls one that the rules do not know yet hears of it at once.
+for kind in '10.96.0.0/16 iptables' 'fd96::/112 ip6tables'; do
+    "${kind#* }-restore" --noflush <<A
+*filter
+-A OUTPUT -d ${kind% *} -j REJECT
+-A FORWARD -d ${kind% *} -j REJECT
+COMMIT
+A
+done
 echo ready
 # Waiting collects what other programs leave behind, as the first process of a machine must.
 cat <&3 > /dev/null &

@@ -18,9 +18,14 @@
 //! cluster.kubeconfig();                                    // for programs on the machine: cluster-admin
 //! cluster.kubeconfig_for("alice", None, Reach::Outside)?;  // a laptop, with what RBAC gives to alice
 //! cluster.audit()?;                                        // every request that was made by somebody outside the control plane
+//!
+//! let node = cluster.node()?;                              // containerd and kubelet: another node on the same machine
+//! node.import(&images::nginx()?)?;                         // docker.io/local/nginx:1
+//! let pod = node.ready(&shop, "web")?;                     // the object, once it is ready
 //! ```
 //!
-//! Bare pods stand on the node [`NODE`], which is cordoned. A bare pod is a Pod object with a status as a kubelet writes it, a network namespace (`/run/netns/…`), and
+//! Bare pods stand on the node [`NODE`], which is cordoned; the kubelet's is [`node::NAME`]. A bare pod is a Pod object
+//! with a status as a kubelet writes it, a network namespace (`/run/netns/…`), and
 //! on the machine's cgroup v2 mount `kubepods/[QOS/]pod<uid>/<container id>`, with a process that holds the sandbox.
 //! Paths: the file system is the test's but for `/run`, `/var/lib`, `/var/log` and the cgroup mounts; [`Host::path`]
 //! says where those of the machine are found from outside. Process ids given by this module are those outside.
@@ -29,7 +34,9 @@ mod api;
 mod authority;
 mod control;
 pub mod host;
+pub mod images;
 pub mod inside;
+pub mod node;
 pub mod pod;
 mod relay;
 mod sandbox;
@@ -48,6 +55,7 @@ use self::api::Api;
 use self::authority::Authority;
 use self::host::{ADDRESS, ADDRESS6, Host};
 use self::inside::Inside;
+use self::node::Node;
 use self::pod::BarePod;
 use self::relay::Relay;
 use crate::installed;
@@ -72,6 +80,7 @@ pub struct Cluster {
     api: Api,
     relay: Mutex<Option<Relay>>,
     count: AtomicU32,
+    node: OnceLock<Result<(), String>>,
     // The last: what runs on it may need the rest.
     host: Host,
 }
@@ -88,7 +97,7 @@ impl Cluster {
         let server: SocketAddr = control::SERVER.parse()?;
         let api = Api::new(authority.config(&admin)?, host.netns(), server);
         control::start(&host, &authority, &api)?;
-        Ok(Self { authority, api, relay: Mutex::new(None), count: AtomicU32::new(1), host })
+        Ok(Self { authority, api, relay: Mutex::new(None), count: AtomicU32::new(1), node: OnceLock::new(), host })
     }
 
     /// The one that all tests of this binary share. It ends with the binary.
@@ -101,6 +110,16 @@ impl Cluster {
             .get_or_init(|| Self::up().map_err(|error| format!("{error:#}")))
             .as_ref()
             .map_err(|error| anyhow!("{error}"))
+    }
+
+    /// Its real node; brought up for the first who asks.
+    ///
+    /// # Errors
+    /// When it does not come up, for each that asks; its last words stand in the error.
+    pub fn node(&self) -> Result<Node<'_>> {
+        let started = self.node.get_or_init(|| node::start(self).map_err(|error| format!("{error:#}")));
+        started.as_ref().map_err(|error| anyhow!("{error}"))?;
+        Ok(Node::of(self))
     }
 
     /// The machine that it stands on.
@@ -252,8 +271,8 @@ impl Cluster {
     }
 }
 
-/// The Node of bare pods: without one, the controllers take no notice of its pods.
-fn node() -> Value {
+/// The Node of bare pods: without one, the controllers take no notice of them.
+fn bare_node() -> Value {
     let addresses = json!([{"type": "InternalIP", "address": ADDRESS}, {"type": "InternalIP", "address": ADDRESS6}]);
     json!({
         "apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE, "labels": {"kubernetes.io/hostname": NODE}},

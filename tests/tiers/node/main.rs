@@ -1,1 +1,4 @@
-//! What needs a kubelet: containers from images.
+//! What needs a kubelet: containers from images, Deployments and DaemonSets.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests panics like the tests themselves")]
+
+mod harness;

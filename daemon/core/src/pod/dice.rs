@@ -25,4 +25,10 @@ impl Dice {
     pub(super) fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
         &of[self.roll(of.len())]
     }
+
+    pub(super) fn shuffle<T>(&mut self, of: &mut [T]) {
+        for at in (1..of.len()).rev() {
+            of.swap(at, self.roll(at + 1));
+        }
+    }
 }

@@ -94,6 +94,8 @@ pub enum Refusal {
     /// Two pods cannot be in one network namespace.
     #[error("another pod was found in the same network namespace: {0}")]
     SharedNetwork(String),
+    #[error("this node captures {0} pods already, which is its limit")]
+    NodeFull(usize),
 }
 
 impl Refusal {
@@ -109,6 +111,7 @@ impl Refusal {
             Self::NoContainer(_) => "NoContainer",
             Self::PortTaken { .. } => "PortTaken",
             Self::SharedNetwork(_) => "SharedNetwork",
+            Self::NodeFull(_) => "NodeFull",
         }
     }
 
@@ -119,7 +122,11 @@ impl Refusal {
             Self::Value(bad) => Some(&bad.key),
             Self::Prefixes { said, .. } => Some(&said[0].0),
             Self::Resolved(_) => Some(super::keys::RESOLVED),
-            Self::HostNetwork | Self::Sandboxed(_) | Self::NoContainer(_) | Self::SharedNetwork(_) => None,
+            Self::HostNetwork
+            | Self::Sandboxed(_)
+            | Self::NoContainer(_)
+            | Self::SharedNetwork(_)
+            | Self::NodeFull(_) => None,
         }
     }
 }

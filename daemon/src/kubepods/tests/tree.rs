@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use super::{id, make, uid};
-use crate::kubepods::{Event, Limits, PodUid, Tree};
+use crate::kubepods::{Counts, Event, Limits, PodUid, Tree};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -190,4 +190,55 @@ fn after_much_coming_and_going_no_watch_is_left() {
     assert_eq!(appeared, gone);
     assert!(appeared >= 167, "{appeared}");
     assert_eq!(tree.watched(), before);
+}
+
+/// Coming and going, at random but the same every time; enough of it that every order of two changes occurs.
+const CHANGES: u32 = 20_000;
+
+#[test]
+fn what_was_told_is_what_there_is_whatever_came_and_went() {
+    let root = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap();
+    let mut tree = watch(&root);
+    let mut known = BTreeSet::new();
+    let mut state = 1u32;
+    let mut random = |below: u32| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 16) % below
+    };
+    for _ in 0..CHANGES {
+        let class = ["kubepods", "kubepods/burstable", "kubepods/besteffort"][random(3) as usize];
+        let pod = root.path().join(format!("{class}/pod{}", uid(random(3))));
+        let container = pod.join(id(random(3)));
+        match random(20) {
+            0 => drop(fs::remove_dir_all(root.path().join("kubepods"))),
+            1 => tree.look(),
+            2..5 => drop(fs::remove_dir_all(pod)),
+            5..10 => drop(fs::remove_dir(container)),
+            _ => drop(fs::create_dir_all(container)),
+        }
+        if random(4) == 0 {
+            follow(&mut tree, &mut known);
+        }
+    }
+    follow(&mut tree, &mut known);
+    let mut there = BTreeSet::new();
+    for pods in ["kubepods", "kubepods/burstable", "kubepods/besteffort"] {
+        for pod in fs::read_dir(root.path().join(pods)).into_iter().flatten().flatten() {
+            let name = pod.file_name();
+            let containers = fs::read_dir(pod.path()).into_iter().flatten().flatten();
+            there.extend(containers.filter(|_| name.to_str().unwrap().starts_with("pod")).map(|entry| entry.path()));
+        }
+    }
+    assert_eq!(known, there);
+    assert_eq!(tree.counts(), Counts::default());
+}
+
+/// Nothing appears twice, and nothing goes that had not appeared.
+fn follow(tree: &mut Tree, known: &mut BTreeSet<PathBuf>) {
+    for event in tree.events() {
+        match event {
+            Event::Appeared(container) => assert!(known.insert(container.path.clone()), "{container:?}"),
+            Event::Gone(container) => assert!(known.remove(&container.path), "{container:?}"),
+        }
+    }
 }

@@ -1,13 +1,19 @@
-//! What the user wants left alone: networks and names. Names are looked up again from time to time.
+//! What the user wants left alone: networks, names and ports. Names are looked up again from time to time, by whoever
+//! asks.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nodetap_core::exchange::Direction;
 
 use crate::netlink::routes::Prefix;
+use crate::probes::Maps;
 
 /// One `--ignore-host`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Ignored {
+pub enum Ignored {
     Network(Prefix),
     Name(String),
 }
@@ -17,7 +23,7 @@ impl Ignored {
     ///
     /// # Errors
     /// When it is none of these, with what was expected.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, String> {
         let (address, length) = match text.split_once('/') {
             Some((address, length)) => (address, Some(length)),
             None => (text, None),
@@ -42,12 +48,12 @@ impl Ignored {
     ///
     /// # Errors
     /// When a name cannot be resolved, with what the resolver said.
-    pub(super) fn prefixes(&self) -> Result<BTreeSet<Prefix>, String> {
+    pub fn prefixes(&self) -> Result<BTreeSet<Prefix>, String> {
         match self {
             Self::Network(prefix) => Ok(BTreeSet::from([*prefix])),
             Self::Name(name) => match (name.as_str(), 0).to_socket_addrs() {
                 Ok(found) => Ok(found.map(|address| Prefix::new(address.ip(), 128)).collect()),
-                Err(error) => Err(format!("--ignore-host: cannot resolve `{name}`: {error}")),
+                Err(error) => Err(format!("cannot resolve `{name}`: {error}")),
             },
         }
     }
@@ -55,14 +61,14 @@ impl Ignored {
 
 /// What is left alone, and what each part of it meant when it was last looked up with success.
 #[derive(Debug, Clone, Default)]
-pub(super) struct IgnoredHosts(Vec<(Ignored, BTreeSet<Prefix>)>);
+pub struct IgnoredHosts(Vec<(Ignored, BTreeSet<Prefix>)>);
 
 impl IgnoredHosts {
     /// Looks everything up for the first time.
     ///
     /// # Errors
     /// When a text means nothing, or a name cannot be resolved: what is to be left alone must be known beforehand.
-    pub(super) fn resolve(texts: &[String]) -> Result<Self, String> {
+    pub fn resolve(texts: &[String]) -> Result<Self, String> {
         let resolve = |text: &String| {
             let ignored = Ignored::parse(text)?;
             let prefixes = ignored.prefixes()?;
@@ -72,7 +78,7 @@ impl IgnoredHosts {
     }
 
     /// Looks the names up again. One that cannot be resolved keeps what it meant.
-    pub(super) fn refresh(&mut self) {
+    pub fn refresh(&mut self) {
         for (ignored, prefixes) in &mut self.0 {
             match ignored.prefixes() {
                 Ok(found) => *prefixes = found,
@@ -82,14 +88,70 @@ impl IgnoredHosts {
     }
 
     /// All prefixes.
-    pub(super) fn prefixes(&self) -> BTreeSet<Prefix> {
+    pub fn prefixes(&self) -> BTreeSet<Prefix> {
         self.0.iter().flat_map(|(_, prefixes)| prefixes).copied().collect()
     }
 
     /// Is there anything to look up again?
-    pub(super) fn has_names(&self) -> bool {
+    pub fn has_names(&self) -> bool {
         self.0.iter().any(|(ignored, _)| matches!(ignored, Ignored::Name(_)))
     }
+}
+
+/// What is left alone of one direction. Inbound: the clients' addresses and the target's ports; outbound: the servers'
+/// addresses and ports.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ignore {
+    pub prefixes: BTreeSet<Prefix>,
+    pub ports: BTreeSet<u16>,
+}
+
+/// The hooks' lists of one target.
+#[derive(Debug)]
+pub struct Ignoring {
+    maps: Arc<Maps>,
+    /// As the hooks have them.
+    inbound: Mutex<Ignore>,
+    outbound: Mutex<Ignore>,
+}
+
+impl Ignoring {
+    pub(super) fn nothing(maps: Arc<Maps>) -> Self {
+        Self { maps, inbound: Mutex::default(), outbound: Mutex::default() }
+    }
+
+    /// What is left alone of a direction from now on, instead of what was before. What is in both is left alone all the
+    /// time.
+    ///
+    /// # Errors
+    /// When the hooks do not take all of it; what they have taken stays, and the next call completes it.
+    pub fn set(&self, direction: Direction, wanted: &Ignore) -> io::Result<()> {
+        let list = match direction {
+            Direction::Inbound => &self.inbound,
+            Direction::Outbound => &self.outbound,
+        };
+        let mut list = list.lock().unwrap_or_else(PoisonError::into_inner);
+        let Ignore { prefixes, ports } = &mut *list;
+        change(prefixes, &wanted.prefixes, |prefix, ignored| self.maps.ignore(direction, prefix, ignored))?;
+        change(ports, &wanted.ports, |port, ignored| self.maps.ignore_port(direction, port, ignored))
+    }
+}
+
+/// Brings `known` to `wanted`, entry by entry.
+fn change<T: Ord + Copy>(
+    known: &mut BTreeSet<T>,
+    wanted: &BTreeSet<T>,
+    mut tell: impl FnMut(T, bool) -> io::Result<()>,
+) -> io::Result<()> {
+    for new in wanted.difference(known).copied().collect::<Vec<_>>() {
+        tell(new, true)?;
+        known.insert(new);
+    }
+    for gone in known.difference(wanted).copied().collect::<Vec<_>>() {
+        tell(gone, false)?;
+        known.remove(&gone);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -11,14 +11,16 @@ use std::time::{Duration, Instant};
 use nodetap_core::exchange::{Connection, Direction, Process, Target, Via};
 use nodetap_core::ulid::Ulid;
 use nodetap_proxy::dial::is_loopback;
+use nodetap_proxy::sockets::Sockets;
 use nodetap_proxy::steering::{Arrival, Destination, Steering, Stray};
 use nodetap_proxy::tls::Policy;
+use socket2::{Domain, Socket, Type};
 
 use super::processes::Processes;
 use crate::probes::Maps;
 
 /// How long a destination that refused is left to the kernel, so that programs see its own answer and can fall back.
-pub(super) const REFUSED_HOLD: Duration = Duration::from_secs(10);
+const REFUSED_HOLD: Duration = Duration::from_secs(10);
 /// IPv4 dials to the target come from 127.77.0.0/16, one address after the other: each has its own ports, so neither
 /// the range of ports nor TIME_WAIT limits the rate of connections.
 const DIAL_NETWORK: u32 = u32::from_be_bytes([127, 77, 0, 0]);
@@ -39,20 +41,32 @@ pub(super) enum Role {
     Inbound { own: SocketAddr },
 }
 
+/// See [`KernelSteering::failed`].
+pub(super) type Look = Box<dyn Fn() + Send + Sync>;
+
 /// The steering of one target.
-#[derive(Debug)]
 pub(super) struct KernelSteering {
-    pub maps: Arc<Maps>,
-    /// In the order of the engine's listeners.
-    pub roles: Vec<Role>,
-    pub target: Arc<Target>,
-    pub processes: Arc<Processes>,
+    maps: Arc<Maps>,
+    /// In the order of the group's listeners.
+    roles: Vec<Role>,
+    target: Arc<Target>,
+    processes: Arc<Processes>,
+    /// Where the upstream connections begin.
+    sockets: Arc<dyn Sockets>,
     /// What is done with the TLS of what the target opens; what it serves is left as it is.
-    pub tls: Policy,
+    tls: Policy,
+    /// Asks for a look at who listens.
+    look: Look,
     self_calls: Mutex<HashMap<SocketAddr, SelfCall>>,
     /// Ended dials to the target, oldest first.
     ended: Mutex<VecDeque<(SocketAddr, Instant)>>,
     next_dial: AtomicU32,
+}
+
+impl std::fmt::Debug for KernelSteering {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KernelSteering").field("maps", &self.maps).field("roles", &self.roles).finish_non_exhaustive()
+    }
 }
 
 /// A connection of the target to itself is steered twice; the second time it is recognised by our dial's address.
@@ -68,14 +82,18 @@ impl KernelSteering {
         roles: Vec<Role>,
         target: Arc<Target>,
         processes: Arc<Processes>,
+        sockets: Arc<dyn Sockets>,
         tls: Policy,
+        look: Look,
     ) -> Self {
         Self {
             maps,
             roles,
             target,
             processes,
+            sockets,
             tls,
+            look,
             self_calls: Mutex::default(),
             ended: Mutex::default(),
             next_dial: AtomicU32::new(0),
@@ -168,6 +186,10 @@ impl Steering for KernelSteering {
         }
     }
 
+    fn socket(&self, to: SocketAddr) -> io::Result<Socket> {
+        self.sockets.make(Domain::for_address(to), Type::STREAM)
+    }
+
     fn bound(&self, destination: &Destination, local: SocketAddr) -> io::Result<()> {
         let connection = &destination.connection;
         match connection.direction {
@@ -197,7 +219,8 @@ impl Steering for KernelSteering {
     fn failed(&self, destination: &Destination) {
         let connection = &destination.connection;
         if connection.direction != Direction::Outbound {
-            return;
+            // A listener that is older than the hooks may have gone: they did not see it, and steer there still.
+            return (self.look)();
         }
         if let Err(error) = self.maps.refuse(connection.server, REFUSED_HOLD) {
             tracing::debug!(%error, server = %connection.server, "cannot leave a refusing destination to the kernel");

@@ -1,11 +1,12 @@
-//! The listeners that steered connections arrive at. All on loopback addresses, on ports that the kernel chooses.
+//! The listeners that steered connections of one target arrive at. All on loopback addresses of its network namespace, on
+//! ports that no program expects.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::random;
 use super::steer::Role;
 use crate::probes;
 
@@ -22,10 +23,11 @@ pub(super) struct Listeners {
     inbound4: TcpListener,
     /// `None`, as `outbound6` is empty: this namespace has no ::1.
     inbound6: Option<TcpListener>,
+    ephemeral: [u16; 2],
 }
 
 impl Listeners {
-    /// Opens them. A host without IPv6 has none for IPv6, and its IPv6 is not steered.
+    /// Opens them in this thread's network namespace. One without IPv6 has none for IPv6, and its IPv6 is not steered.
     ///
     /// # Errors
     /// When IPv4 loopback is not to be had.
@@ -39,13 +41,13 @@ impl Listeners {
                 (Vec::new(), None)
             }
         };
-        Ok(Self { outbound4: several(v4)?, outbound6, inbound4: bind_aside(v4)?, inbound6 })
+        Ok(Self { outbound4: several(v4)?, outbound6, inbound4: bind_aside(v4)?, inbound6, ephemeral: ephemeral() })
     }
 
     /// What the hooks are told.
     pub(super) fn ports(&self) -> probes::Listeners {
         let (outbound4, outbound6) = (ports(&self.outbound4), ports(&self.outbound6));
-        probes::Listeners { outbound4, outbound6, ephemeral: ephemeral() }
+        probes::Listeners { outbound4, outbound6, ephemeral: self.ephemeral }
     }
 
     /// The listeners that `sk_lookup` assigns, with "is it IPv6".
@@ -79,7 +81,7 @@ const ATTEMPTS: u32 = 64;
 fn bind_aside(address: IpAddr) -> io::Result<TcpListener> {
     let width = u128::from(ASIDE.end() - ASIDE.start()) + 1;
     let aside = (0..ATTEMPTS).find_map(|_| {
-        let port = ASIDE.start() + u16::try_from(super::random() % width).unwrap_or(0);
+        let port = ASIDE.start() + u16::try_from(random() % width).unwrap_or(0);
         bind(SocketAddr::new(address, port)).ok()
     });
     aside.map_or_else(|| bind(SocketAddr::new(address, 0)), Ok)
@@ -89,7 +91,7 @@ fn bind_aside(address: IpAddr) -> io::Result<TcpListener> {
 ///
 /// # Errors
 /// What the kernel answers to socket, bind and listen.
-pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A port that a run before us had may be taken again at once; two listeners at a time are still refused.
     socket.set_reuse_address(true)?;
@@ -98,26 +100,9 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// `ip_local_port_range` of this network namespace, for both families; else the kernel's default.
+/// `ip_local_port_range` of the network namespace that this thread is in, for both families; else the kernel's default.
 fn ephemeral() -> [u16; 2] {
     let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let mut ports = text.split_whitespace().filter_map(|port| port.parse().ok());
     ports.next().zip(ports.next()).map_or([32_768, 60_999], |(first, last)| [first, last])
-}
-
-/// Files that a tunnel for each of the command's own files takes, and more.
-const FILES: u64 = 1 << 20;
-
-/// Lets this process open many files: a tunnel takes two, whatever the command's own limit is. Returns the limits as
-/// they were, for the command.
-pub(crate) fn raise_file_limit() -> Option<(u64, u64)> {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let higher = maximum.map_or(FILES, |maximum| maximum.max(FILES));
-    // A higher hard limit is root's to take; everybody may go up to the one that is set.
-    for limit in [Some(higher), maximum] {
-        if setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit }).is_ok() {
-            return current.zip(maximum);
-        }
-    }
-    None
 }

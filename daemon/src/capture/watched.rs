@@ -1,0 +1,234 @@
+//! What is observed of one target: the hooks' events decide, looks at the namespace complete them. It has no thread; the
+//! observer's steps it, and is the only one to hold its lock for long.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use nodetap_core::exchange::{Bytes, Process, Target};
+use nodetap_proxy::sink::{NoSink, Sink};
+
+use super::bypass::{Bypass, Bypasses};
+use super::direct::{self, Direct};
+use super::look::{self, Listening, Picture};
+use super::namespace::{Namespace, within};
+use super::processes::Processes;
+use super::random;
+use crate::netlink::connections::connections;
+use crate::netlink::listeners::listeners;
+use crate::netlink::routes::{self, Changes, Table};
+use crate::probes::{Maps, Observation, Observed, WhyDirect};
+
+/// Connections that were open before the hooks were there; they go on untouched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BeforeAttach {
+    pub inbound: u64,
+    pub outbound: u64,
+}
+
+/// One target, as the observer sees it.
+pub(super) struct Watched {
+    pub(super) maps: Arc<Maps>,
+    pub(super) processes: Arc<Processes>,
+    /// How stale the picture of other programs' listeners may be.
+    pub(super) pace: Duration,
+    /// Readable when routes or addresses have changed.
+    pub(super) changes: Changes,
+    namespace: Arc<dyn Namespace>,
+    /// Our own listeners.
+    ours: BTreeSet<SocketAddr>,
+    sink: OnceLock<Arc<dyn Sink>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    groups: Vec<PathBuf>,
+    picture: Picture,
+    direct: Direct,
+    bypasses: Bypasses,
+    before: BeforeAttach,
+    routes: Table,
+    ended: bool,
+}
+
+impl std::fmt::Debug for Watched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watched").field("namespace", &self.namespace).field("ours", &self.ours).finish_non_exhaustive()
+    }
+}
+
+impl Watched {
+    /// Looks at the namespace for the first time.
+    pub(super) fn begin(
+        namespace: Arc<dyn Namespace>,
+        maps: Arc<Maps>,
+        ours: BTreeSet<SocketAddr>,
+        target: Arc<Target>,
+        pace: Duration,
+        all: Arc<AtomicUsize>,
+    ) -> io::Result<Self> {
+        // Before the routes are read: what changes afterwards is told.
+        let changes = within(&*namespace, Changes::subscribe)?;
+        let state = State {
+            groups: Vec::new(),
+            picture: Picture::default(),
+            direct: Direct::new(target, random(), all),
+            bypasses: Bypasses::default(),
+            before: BeforeAttach::default(),
+            routes: Table::new(),
+            ended: false,
+        };
+        let processes = Arc::new(Processes::default());
+        let (sink, state) = (OnceLock::new(), Mutex::new(state));
+        let watched = Self { maps, processes, pace, changes, namespace, ours, sink, state };
+        watched.read_routes()?;
+        watched.sync();
+        Ok(watched)
+    }
+
+    /// From here on somebody hears what is observed.
+    pub(super) fn record_to(&self, sink: Arc<dyn Sink>) {
+        let _ = self.sink.set(sink);
+    }
+
+    /// A control group whose sockets the hooks see from now on, and what it had before.
+    pub(super) fn add(&self, group: &Path) {
+        self.state().groups.push(group.to_owned());
+        self.sync();
+        match within(&*self.namespace, connections) {
+            Ok(all) => {
+                let inside = look::ids(&[group.to_owned()]);
+                let mut state = self.state();
+                // What was opened since the hooks are there is known to them.
+                let before = all
+                    .iter()
+                    .filter(|connection| inside.contains(&connection.cgroup) && !self.maps.has_seen(connection.cookie));
+                for connection in before {
+                    if state.picture.is_inbound(connection.local) {
+                        state.before.inbound += 1;
+                    } else {
+                        state.before.outbound += 1;
+                    }
+                }
+            }
+            Err(error) => tracing::debug!(%error, "cannot count the connections that were open before"),
+        }
+    }
+
+    pub(super) fn remove(&self, group: &Path) {
+        let mut state = self.state();
+        if let Some(at) = state.groups.iter().position(|known| known == group) {
+            state.groups.swap_remove(at);
+        }
+        drop(state);
+        self.sync();
+    }
+
+    /// Brings the hooks' picture of listeners up to date.
+    pub(super) fn sync(&self) {
+        let all = match within(&*self.namespace, listeners) {
+            Ok(all) => all,
+            Err(error) => return tracing::debug!(%error, "cannot list listening sockets"),
+        };
+        let mut state = self.state();
+        let State { picture, groups, ended, .. } = &mut *state;
+        if !*ended {
+            picture.update(all.into_values(), &self.maps, groups, &self.ours, &self.processes);
+        }
+    }
+
+    /// Brings the hooks' picture of the routes up to date.
+    pub(super) fn read_routes(&self) -> io::Result<()> {
+        let table = within(&*self.namespace, routes::read)?;
+        let mut state = self.state();
+        if !state.ended {
+            self.maps.set_routes(&state.routes, &table)?;
+            state.routes = table;
+        }
+        Ok(())
+    }
+
+    /// Something that a socket of the target did; is a look due because of it?
+    pub(super) fn step(&self, Observation { cookie, time_ns, what, .. }: Observation) -> bool {
+        let sink = self.sink();
+        let mut state = self.state();
+        match what {
+            Observed::Direct { destination, why, pid, name } => {
+                let process = Process { pid, name };
+                state.bypasses.add(&process, destination, word(why), direct::unix_micros(time_ns));
+                state.direct.connect(cookie, time_ns, destination, why, process, sink);
+            }
+            Observed::DirectBegan => state.direct.began(cookie),
+            Observed::DirectFailed { retransmits } => state.direct.failed(cookie, time_ns, retransmits, sink),
+            Observed::DirectClosed { local, sent, received } => {
+                state.direct.closed(cookie, time_ns, local, Bytes { sent, received }, sink);
+            }
+            // No record: nothing of it is captured.
+            Observed::Datagram { destination, pid, name } => {
+                state.bypasses.add(&Process { pid, name }, destination, DATAGRAM, direct::unix_micros(time_ns));
+            }
+            Observed::Listen { .. } => return true,
+            Observed::ListenClosed { local } => {
+                if !self.maps.is_listening(local) {
+                    self.processes.forget(local);
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Writes connects that the kernel refused at once; are there more that might be?
+    pub(super) fn write_unborn(&self) -> bool {
+        let mut state = self.state();
+        if state.direct.has_unborn() {
+            state.direct.write_unborn(direct::UNBORN, self.sink());
+        }
+        state.direct.has_unborn()
+    }
+
+    /// Nothing more comes.
+    pub(super) fn end(&self) {
+        let mut state = self.state();
+        state.ended = true;
+        state.direct.end(self.sink());
+    }
+
+    pub(super) fn listening(&self) -> Vec<Listening> {
+        self.state().picture.listening().to_vec()
+    }
+
+    pub(super) fn bypasses(&self) -> (Vec<Bypass>, u64) {
+        self.state().bypasses.list()
+    }
+
+    pub(super) fn before_attach(&self) -> BeforeAttach {
+        self.state().before
+    }
+
+    fn sink(&self) -> &dyn Sink {
+        self.sink.get().map_or(&NoSink, |sink| &**sink)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const DATAGRAM: &str = "datagram";
+
+fn word(why: WhyDirect) -> &'static str {
+    match why {
+        WhyDirect::Off => "off",
+        WhyDirect::Away => "away",
+        WhyDirect::Refused => "refused",
+        WhyDirect::NoRoute => "no_route",
+        WhyDirect::Scoped => "scoped",
+        WhyDirect::Chosen => "chosen",
+    }
+}
