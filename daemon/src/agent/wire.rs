@@ -166,11 +166,6 @@ impl Channel {
         let message = text.and_then(Message::decode);
         message.map(|message| Some((message, fd))).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
-
-    /// Another handle on the same end.
-    pub(super) fn try_clone(&self) -> io::Result<Self> {
-        self.0.try_clone().map(Self)
-    }
 }
 
 impl AsFd for Channel {

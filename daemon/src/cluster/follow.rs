@@ -91,6 +91,7 @@ async fn read<O, V>(
     let mut stream = pin!(stream);
     let mut backoff = Backoff::default();
     let mut listing: Option<Vec<V>> = None;
+    let mut streamed = false;
     loop {
         let next = stream.next();
         let item = if streaming && listing.is_some() {
@@ -116,15 +117,19 @@ async fn read<O, V>(
                         listing.get_or_insert_default().extend(keep(object));
                         continue;
                     }
-                    Event::InitDone => Some(Change::All(listing.take().unwrap_or_default())),
+                    Event::InitDone => {
+                        streamed = true;
+                        Some(Change::All(listing.take().unwrap_or_default()))
+                    }
                     Event::Apply(object) => keep(object).map(Change::Applied),
                     Event::Delete(object) => keep(object).map(Change::Gone),
                 }
             }
             Err(error) => {
                 let trouble = Trouble::of_watch(&error);
-                // What a server answers that does not know, or may not use, `sendInitialEvents`.
-                if streaming && matches!(trouble.class, "422" | "4xx") {
+                // What a server answers that does not know `sendInitialEvents`, must not use it, or whose etcd cannot.
+                let refused = matches!(trouble.class, "422" | "4xx" | "5xx" | "garbled");
+                if streaming && !streamed && refused {
                     return Ended::NotStreamed;
                 }
                 // Where we were is forgotten: that is how long watches end, and the list that follows is no try again.
@@ -180,6 +185,17 @@ mod tests {
         let then = [Event::Apply(3), Event::Apply(101), Event::Delete(1)];
         let (seen, health) = changes(events.into_iter().chain(then).map(Ok).collect(), true).await;
         assert_eq!(seen, [Change::All(vec![1, 2]), Change::Applied(3), Change::Gone(1)]);
+        assert_eq!(health.troubles(), <Vec<String>>::new());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_cannot_stream_is_asked_for_pages() {
+        let (health, keep) = (Health::default(), |object: u8| Some(object));
+        for code in [422, 500] {
+            let events = stream::iter([Ok(Event::Init), Err(error(code))]);
+            let mut tell = async |_| true;
+            assert!(matches!(read(events, true, Call::Pods, &health, &keep, &mut tell).await, Ended::NotStreamed));
+        }
         assert_eq!(health.troubles(), <Vec<String>>::new());
     }
 

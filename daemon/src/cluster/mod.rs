@@ -16,6 +16,7 @@ pub mod namespaces;
 pub mod pause;
 pub mod pods;
 pub mod report;
+pub mod secrets;
 
 pub use client::{Connection, connect};
 pub use follow::Change;

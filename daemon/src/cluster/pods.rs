@@ -10,8 +10,8 @@ use serde::Deserialize;
 use super::follow::{Change, Subject, follow};
 use super::health::{Call, Health};
 
-/// Annotations that are kept: those that say something to us.
-const OURS: [&str; 2] = ["nodetap.io/", "sidecar.speedscale.com/"];
+/// Annotations that are kept: those that say something to us, and the name of a static pod's control group.
+const OURS: [&str; 3] = ["nodetap.io/", "sidecar.speedscale.com/", "kubernetes.io/config.hash"];
 /// Labels of a pod that are kept, at most: they go into records.
 const LABELS: usize = 64;
 /// Addresses of a pod: one of each family, and some to spare.
@@ -62,6 +62,7 @@ pub struct Container {
     /// Without the runtime's prefix; none before it was made.
     pub id: Option<String>,
     pub running: bool,
+    pub image: Option<String>,
     /// TCP ports that the manifest names.
     pub ports: Vec<u16>,
 }
@@ -134,6 +135,7 @@ struct Spec {
 #[serde(rename_all = "camelCase", default)]
 struct ContainerSpec {
     name: String,
+    image: Option<String>,
     restart_policy: Option<String>,
     ports: Vec<PortSpec>,
 }
@@ -256,6 +258,7 @@ fn container(spec: &ContainerSpec, status: Option<&ContainerStatus>, kind: Kind)
         // `containerd://4f2a…`
         id: id.map(|id| id.split_once("://").map_or(id, |(_, id)| id).to_owned()),
         running: status.is_some_and(|status| status.state.running.is_some()),
+        image: spec.image.clone(),
         ports: tcp.map(|port| port.container_port).collect(),
     }
 }

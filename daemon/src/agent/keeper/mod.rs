@@ -10,10 +10,10 @@ mod tests;
 
 use std::fs;
 use std::io::{self, Read as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -37,8 +37,8 @@ pub(super) struct Settings {
     pub directory: PathBuf,
     /// For what is open at the end.
     pub grace: Duration,
-    /// The option that a worker is told its channel with.
-    pub channel_option: &'static str,
+    /// The option that makes this program a worker.
+    pub worker_option: &'static str,
 }
 
 /// Keeps until it is told to end.
@@ -58,7 +58,7 @@ pub(super) fn keep(settings: &Settings) -> io::Result<()> {
         worker: None,
         successor: None,
         predecessor: None,
-        channel_option: settings.channel_option,
+        worker_option: settings.worker_option,
         over: false,
     };
     keeper.step(Event::Tick)?;
@@ -128,7 +128,7 @@ struct Keeper {
     worker: Option<(Child, Channel)>,
     successor: Option<Channel>,
     predecessor: Option<Channel>,
-    channel_option: &'static str,
+    worker_option: &'static str,
     over: bool,
 }
 
@@ -227,7 +227,7 @@ impl Keeper {
 
     fn carry_out(&mut self, order: Order<OwnedFd>) -> io::Result<()> {
         match order {
-            Order::Spawn => self.worker = Some(spawn(self.channel_option)?),
+            Order::Spawn => self.worker = Some(spawn(self.worker_option)?),
             Order::Kill(why) => self.kill(why)?,
             Order::ToWorker(message) => self.tell_worker(&message),
             Order::Lend(name) => {
@@ -294,12 +294,12 @@ impl Keeper {
 }
 
 /// This very program, as a worker.
-fn spawn(channel_option: &str) -> io::Result<(Child, Channel)> {
+fn spawn(worker_option: &str) -> io::Result<(Child, Channel)> {
     let (ours, theirs) = Channel::pair()?;
     let mut command = Command::new("/proc/self/exe");
-    command.args(std::env::args_os().skip(1));
-    command.arg(channel_option).arg(theirs.as_raw_fd().to_string());
-    let child = command.spawn()?;
+    command.args(std::env::args_os().skip(1)).arg(worker_option);
+    // Nothing reads its input, and this way no descriptor has to outlive exec() by a number.
+    let child = command.stdin(Stdio::from(theirs)).spawn()?;
     Ok((child, ours))
 }
 
