@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use crate::commands::pause::{Pause, Resume};
 use crate::agent::{self, Agent, options::LogFormat};
+use crate::commands::pause::{Pause, Resume};
 use crate::commands::{ca, export::Export, ls::Ls, show::Show, tail::Tail};
 use crate::run::{self, Failure, options};
 use crate::{child, controller, doctor, proxy};

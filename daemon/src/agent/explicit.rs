@@ -11,7 +11,9 @@ use std::time::Duration;
 use nodetap_core::exchange::{Connection, Direction, Target, Via};
 use nodetap_proxy::forward::names::Names;
 use nodetap_proxy::sockets::Sockets;
-use nodetap_proxy::steering::{Arrival, Destination, Explicit, Forward, Listener, OurOwn, Route, Serves, Steering, Stray};
+use nodetap_proxy::steering::{
+    Arrival, Destination, Explicit, Forward, Listener, OurOwn, Route, Serves, Steering, Stray,
+};
 use nodetap_proxy::tls::Policy;
 use socket2::{Domain, SockAddr, Socket, Type};
 

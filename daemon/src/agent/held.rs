@@ -318,7 +318,8 @@ impl Held {
             return Ok(());
         };
         let part = self.bind(port, leads, addresses, tools)?;
-        let held = self.explicit.entry(listener).or_insert_with(|| HeldListener { mark: Mark::default(), parts: vec![] });
+        let held =
+            self.explicit.entry(listener).or_insert_with(|| HeldListener { mark: Mark::default(), parts: vec![] });
         // What was closed before only ends.
         let before = if held.mark.closed { BTreeSet::new() } else { std::mem::take(&mut held.mark.addresses) };
         let addresses = before.into_iter().chain(addresses.iter().copied()).collect();
@@ -327,13 +328,7 @@ impl Held {
         self.verify(listener)
     }
 
-    fn bind(
-        &self,
-        port: u16,
-        leads: &Leads,
-        addresses: &BTreeSet<IpAddr>,
-        tools: &mut Tools,
-    ) -> Result<Part, String> {
+    fn bind(&self, port: u16, leads: &Leads, addresses: &BTreeSet<IpAddr>, tools: &mut Tools) -> Result<Part, String> {
         let (mut sockets, mut names, mut listens) = (Vec::new(), Vec::new(), Vec::new());
         for address in addresses {
             let address = SocketAddr::new(*address, port);

@@ -48,9 +48,9 @@ impl Numbers {
     fn connections(&self, encoder: &mut DescriptorEncoder<'_>, targets: &[Target]) -> Result<(), Error> {
         let counts: Vec<_> = targets.iter().map(|target| (target, target.stats.connections())).collect();
         let values = counts.iter().flat_map(|(target, counts)| {
-            counts.iter().map(|((direction, route), count)| {
-                (of(target, &[("direction", direction), ("route", route)]), *count)
-            })
+            counts
+                .iter()
+                .map(|((direction, route), count)| (of(target, &[("direction", direction), ("route", route)]), *count))
         });
         counter(encoder, "nodetap_connections", "Connections of a pod, by direction and by the way they went", values)?;
         let active = targets.iter().map(|target| (of(target, &[]), target.stats.open()));
@@ -68,9 +68,9 @@ impl Numbers {
         let messages = targets.iter().map(|target| (of(target, &[]), target.stats.recorded().1));
         counter(encoder, "nodetap_messages_recorded", "Messages recorded, of exchanges", messages)?;
         let lost: Vec<_> = targets.iter().map(|target| (target, target.stats.lost())).collect();
-        let lost = lost.iter().flat_map(|(target, lost)| {
-            lost.iter().map(|(reason, count)| (of(target, &[("reason", reason)]), *count))
-        });
+        let lost = lost
+            .iter()
+            .flat_map(|(target, lost)| lost.iter().map(|(reason, count)| (of(target, &[("reason", reason)]), *count)));
         counter(encoder, "nodetap_exchanges_dropped", "Records that were lost", lost)?;
         let passed: Vec<_> = targets.iter().map(|target| (target, target.stats.passed())).collect();
         let passed = passed.iter().flat_map(|(target, passed)| {
@@ -89,10 +89,14 @@ impl Numbers {
     fn process(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let calls = self.health.calls();
         let calls = calls.iter().map(|(call, count)| (vec![("call", *call)], *count));
-        counter(encoder, "nodetap_api_calls", "Answers of the API server that were as hoped, by what was asked", calls)?;
+        counter(
+            encoder,
+            "nodetap_api_calls",
+            "Answers of the API server that were as hoped, by what was asked",
+            calls,
+        )?;
         let failures = self.health.failures();
-        let failures =
-            failures.iter().map(|(call, class, count)| (vec![("call", *call), ("class", *class)], *count));
+        let failures = failures.iter().map(|(call, class, count)| (vec![("call", *call), ("class", *class)], *count));
         counter(encoder, "nodetap_api_failures", "Failures of calls to the API server", failures)?;
         let dropped = [(Labels::new(), self.reporter.events_dropped())];
         counter(encoder, "nodetap_events_dropped", "Events that were not sent, because too many waited", dropped)?;
@@ -121,7 +125,12 @@ fn requests(encoder: &mut DescriptorEncoder<'_>, targets: &[Target]) -> Result<(
             let bounds = BOUNDS.iter().map(|micros| seconds(*micros)).chain([f64::MAX]);
             let buckets: Vec<(f64, u64)> = bounds.zip(durations.buckets).collect();
             let count = durations.buckets.iter().sum();
-            family.encode_family(&labels)?.encode_histogram::<[(&str, &str); 0]>(seconds(durations.sum_us), count, &buckets, None)?;
+            family.encode_family(&labels)?.encode_histogram::<[(&str, &str); 0]>(
+                seconds(durations.sum_us),
+                count,
+                &buckets,
+                None,
+            )?;
         }
     }
     Ok(())

@@ -18,12 +18,7 @@ const SOON: Duration = Duration::from_secs(5);
 const LATER: Duration = Duration::from_secs(300);
 
 /// Serves for ever.
-pub(super) async fn records(
-    listener: Option<TcpListener>,
-    folder: PathBuf,
-    connection: Connection,
-    health: Health,
-) {
+pub(super) async fn records(listener: Option<TcpListener>, folder: PathBuf, connection: Connection, health: Health) {
     let Some(listener) = listener else { return };
     let (tell, identity) = watch::channel(None);
     let serving = async {

@@ -186,7 +186,8 @@ fn routes(counts: &Counts, before: BeforeAttach) -> Vec<((&'static str, &'static
     ];
     // `away` is what `fallback` is to the other direction.
     let word = |name| if name == "away" { "fallback" } else { name };
-    let bypass = |name| if matches!(name, "off" | "refused" | "no_route" | "scoped" | "chosen") { "bypass" } else { word(name) };
+    let bypass =
+        |name| if matches!(name, "off" | "refused" | "no_route" | "scoped" | "chosen") { "bypass" } else { word(name) };
     all.extend(counts.direct.by_name().into_iter().map(|(name, count)| (("out", bypass(name)), count)));
     all
 }
@@ -231,7 +232,14 @@ impl Sink for TargetSink {
         add(&self.stats.lost, reason, exchanges);
         let now = super::unix_micros();
         let target = Arc::clone(&self.target);
-        self.recorder.record(Event::Loss(Loss { time: now, until: now, target, reason: reason.into(), exchanges, bytes }));
+        self.recorder.record(Event::Loss(Loss {
+            time: now,
+            until: now,
+            target,
+            reason: reason.into(),
+            exchanges,
+            bytes,
+        }));
     }
 
     fn passed_through(&self, reason: &'static str) {

@@ -60,7 +60,12 @@ impl Steering for Steered {
         self.destination(arrival).map(Route::To)
     }
 
-    fn onward(&self, forward: &Forward, via: nodetap_core::exchange::Via, to: SocketAddr) -> Result<Destination, OurOwn> {
+    fn onward(
+        &self,
+        forward: &Forward,
+        via: nodetap_core::exchange::Via,
+        to: SocketAddr,
+    ) -> Result<Destination, OurOwn> {
         self.hooks.onward(forward, via, to)
     }
 

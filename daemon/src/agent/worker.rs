@@ -56,18 +56,15 @@ pub(super) const NODE: &str = "the node: another agent has it";
 pub(super) fn work(options: &Agent, node: String, channel: Option<Channel>) -> Result<u8, Failure> {
     crate::run::files::raise_limit();
     let (events, inbox) = sync_channel(EVENTS);
-    let engine = Engine::start(
-        EngineSettings { workers: workers(options.workers), limits: limits(options) },
-        random,
-    );
+    let engine = Engine::start(EngineSettings { workers: workers(options.workers), limits: limits(options) }, random);
     let engine = engine.map_err(Failure::internal("start the data plane"))?;
     let hooks = if options.dry_run { None } else { Some(Hooks::start(None, engine.liveness())?) };
     let settings = store::Settings {
         max_store: options.max_store,
         ..store::Settings::new(options.out.clone(), nodetap_core::exchange::Target::command("agent"))
     };
-    let (recorder, recording) = Recorder::start(settings, vec![])
-        .map_err(|source| Failure::Output { path: options.out.clone(), source })?;
+    let (recorder, recording) =
+        Recorder::start(settings, vec![]).map_err(|source| Failure::Output { path: options.out.clone(), source })?;
     let (health, reporter) = (Health::default(), Reporter::default());
     let view = View::new(if channel.is_some() { vec![PODS, NODE] } else { vec![PODS] });
     let _serving = options
@@ -225,9 +222,10 @@ struct Control {
 
 impl Control {
     fn start(self, events: SyncSender<Event>, asked: Asked) -> Result<(), Failure> {
-        let query = self.options.query.map(|address| {
-            TcpListener::bind(address).map_err(|source| Failure::Query { address, source })
-        });
+        let query = self
+            .options
+            .query
+            .map(|address| TcpListener::bind(address).map_err(|source| Failure::Query { address, source }));
         let query = query.transpose()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(Failure::internal("start the thread for the API server"))?;
@@ -237,13 +235,7 @@ impl Control {
         spawned.map(drop).map_err(Failure::internal("start the thread for the API server"))
     }
 
-    async fn run(
-        self,
-        connection: Connection,
-        events: SyncSender<Event>,
-        query: Option<TcpListener>,
-        asked: Asked,
-    ) {
+    async fn run(self, connection: Connection, events: SyncSender<Event>, query: Option<TcpListener>, asked: Asked) {
         let namespace = self.options.namespace().unwrap_or_else(|| connection.namespace.clone());
         let connection = Connection { namespace: namespace.clone(), ..connection };
         let (client, health) = (connection.client.clone(), self.health.clone());
@@ -265,7 +257,8 @@ impl Control {
         }
         let report = self.reporter.run(client.clone(), self.node.clone(), health.clone());
         let holder = std::env::var("POD_NAME").unwrap_or_else(|_| format!("pid-{}", std::process::id()));
-        let lease = cluster::lease::renew(connection.clone(), format!("nodetap-agent-{}", self.node), holder, health.clone());
+        let lease =
+            cluster::lease::renew(connection.clone(), format!("nodetap-agent-{}", self.node), holder, health.clone());
         let secrets = super::secrets::follow(asked, connection.clone(), health.clone(), events);
         let records = super::serve::records(query, self.options.out.clone(), connection, health);
         tokio::join!(pods, spaces, paused, report, lease, secrets, records);

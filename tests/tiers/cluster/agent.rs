@@ -45,7 +45,8 @@ fn a_running_pod_that_is_annotated_is_captured_in_and_out_without_a_restart() {
     let after = web.object().unwrap();
     assert_eq!(after["spec"], before["spec"]);
     assert_eq!(after["status"]["containerStatuses"][0]["restartCount"], 0);
-    let said = eventually(DEADLINE, "the condition", || condition(&web).filter(|said| said["status"] == "True")).unwrap();
+    let said =
+        eventually(DEADLINE, "the condition", || condition(&web).filter(|said| said["status"] == "True")).unwrap();
     let message: Value = serde_json::from_str(said["message"].as_str().unwrap()).unwrap();
     assert_eq!((&message["mode"], &message["ports"]), (&json!("transparent"), &json!([8080])));
 

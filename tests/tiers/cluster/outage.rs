@@ -58,7 +58,11 @@ fn keeper_and_worker_are_killed_and_connections_that_begin_later_go_on_without_t
     for (name, load) in [("in", inbound), ("out", outbound)] {
         let (attempts, failed) = load.stop();
         let late: Vec<_> = failed.iter().filter(|failed| failed.begun > killed + IN_FLIGHT).collect();
-        println!("{name}: {attempts} attempts, {} failed in flight, {} begun later", failed.len() - late.len(), late.len());
+        println!(
+            "{name}: {attempts} attempts, {} failed in flight, {} begun later",
+            failed.len() - late.len(),
+            late.len()
+        );
         assert!(attempts > 500 && late.is_empty(), "{name}: {attempts} attempts, {late:?}");
     }
     println!("capture resumed {resumed:?} after the start");
@@ -102,7 +106,11 @@ fn a_killed_worker_of_dual_pods_is_replaced_and_queued_connections_are_served() 
         let (attempts, failed) = load.stop();
         let late = |begun: f64| begun > killed + IN_FLIGHT && begun < stopped - IN_FLIGHT || begun > stopped + 1.5;
         let unexcused: Vec<_> = failed.iter().filter(|failed| late(failed.begun)).collect();
-        println!("{name}: {attempts} attempts, {} accepted and cut, {} others", failed.len() - unexcused.len(), unexcused.len());
+        println!(
+            "{name}: {attempts} attempts, {} accepted and cut, {} others",
+            failed.len() - unexcused.len(),
+            unexcused.len()
+        );
         assert!(attempts > 200 && unexcused.is_empty(), "{name}: {attempts} attempts, {unexcused:?}");
     }
     agent.end().unwrap();

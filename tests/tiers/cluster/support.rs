@@ -86,10 +86,11 @@ impl Load {
     pub(crate) fn stop(mut self) -> (u64, Vec<Failed>) {
         let text = self.0.finish().unwrap().text();
         let told: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
-        let failed = told["failed"].as_array().unwrap().iter().map(|one| Failed {
-            begun: one[0].as_f64().unwrap(),
-            why: one[1].as_str().unwrap().to_owned(),
-        });
+        let failed = told["failed"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| Failed { begun: one[0].as_f64().unwrap(), why: one[1].as_str().unwrap().to_owned() });
         (told["attempts"].as_u64().unwrap(), failed.collect())
     }
 }

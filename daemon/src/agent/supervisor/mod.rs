@@ -531,9 +531,9 @@ impl Supervisor {
         }
         if self.listed && self.node == Node::Ours && self.dirty.is_empty() {
             let pods = &self.pods;
-            self.tools.link.release_rest(|name| {
-                name.split('/').next().is_some_and(|uid| pods.get(uid).is_some_and(Pod::asks))
-            });
+            self.tools
+                .link
+                .release_rest(|name| name.split('/').next().is_some_and(|uid| pods.get(uid).is_some_and(Pod::asks)));
         }
     }
 

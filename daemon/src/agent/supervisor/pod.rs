@@ -393,8 +393,7 @@ impl Pod {
         // The status is as old as it is, whatever else changes.
         let since = self.api.condition.as_ref().filter(|before| before.status == status);
         let since = since.and_then(|before| before.since.clone());
-        let condition =
-            condition::Condition { status, reason: said.reason.to_owned(), message: said.message.clone() };
+        let condition = condition::Condition { status, reason: said.reason.to_owned(), message: said.message.clone() };
         hands.reporter.condition(&self.name(), condition, since);
         self.observed.reported = Some(said);
     }
