@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 
 use crate::agent::{self, Agent, options::LogFormat};
 use crate::commands::pause::{Pause, Resume};
-use crate::commands::{ca, export::Export, ls::Ls, show::Show, tail::Tail};
+use crate::commands::{ca, export::Export, lint::Lint, ls::Ls, show::Show, tail::Tail};
 use crate::run::{self, Failure, options};
 use crate::{child, controller, doctor, proxy};
 
@@ -49,6 +49,8 @@ enum Command {
     Resume(Resume),
     /// Make, show or export the certificate authority that TLS is opened with
     Ca(ca::Command),
+    /// Say what the pods of a manifest would get
+    Lint(Lint),
     /// Check whether this machine can run nodetap
     Doctor(doctor::Doctor),
     /// The first process of `nodetap run`
@@ -111,6 +113,7 @@ pub fn main() -> ExitCode {
         Command::Pause(pause) => pause.run(),
         Command::Resume(resume) => resume.run(),
         Command::Ca(ca) => ca.run(),
+        Command::Lint(lint) => lint.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::RunInCgroup(first) => {
             ExitCode::from(child::become_command(&first.command, &first.cgroup, first.user.as_deref(), first.files))

@@ -29,9 +29,14 @@ pub(crate) fn run(to: Option<&Path>, program: Option<&Path>) -> Result<()> {
         None => write(&demo::release_build()?, to)?,
     };
     let size = std::fs::metadata(&place)?.len() >> 20;
-    println!("{} MiB: {NAME}:{} in {}", size.max(1), env!("CARGO_PKG_VERSION"), place.display());
+    println!("{} MiB: {} in {}", size.max(1), reference(), place.display());
     println!("kind load image-archive {0}\nctr -n k8s.io images import {0}", place.display());
     Ok(())
+}
+
+/// The image's name and tag.
+pub(crate) fn reference() -> String {
+    format!("{NAME}:{}", env!("CARGO_PKG_VERSION"))
 }
 
 /// Writes an image of a program that was built for tests: without what only debuggers read, because each container of it
@@ -43,12 +48,12 @@ pub(crate) fn write_for_tests(program: &Path, to: Option<&Path>) -> Result<PathB
 }
 
 /// Writes an image of a program that is there, and returns where it is.
-fn write(program: &Path, to: Option<&Path>) -> Result<PathBuf> {
+pub(crate) fn write(program: &Path, to: Option<&Path>) -> Result<PathBuf> {
     let place = match to {
         Some(place) => place.to_path_buf(),
         None => workspace::target_dir()?.join(ARCHIVE),
     };
-    Image::new(&format!("{NAME}:{}", env!("CARGO_PKG_VERSION")))
+    Image::new(&reference())
         .entrypoint(&[PROGRAM])
         .program(PROGRAM, program)?
         .bytes(BUNDLE, roots()?, 0o644)

@@ -53,8 +53,18 @@ enum Command {
         /// Run only tests whose name contains this, and skip the checks before them
         filter: Option<String>,
     },
-    /// Capture real programs under `nodetap run` and show what was recorded
-    Demo,
+    /// Capture real programs under `nodetap run`, or pods of a cluster, and show what was recorded
+    Demo {
+        /// In a cluster that is made for it
+        #[arg(long)]
+        cluster: bool,
+        /// Leave the cluster up until you interrupt
+        #[arg(long, requires = "cluster")]
+        keep: bool,
+        /// A nodetap that is built already
+        #[arg(long, value_name = "FILE", requires = "cluster", hide = true)]
+        program: Option<std::path::PathBuf>,
+    },
     /// What the demo captures; it runs inside `nodetap run`
     #[command(hide = true)]
     Scene,
@@ -96,7 +106,8 @@ fn main() -> ExitCode {
         Command::Ebpf { log: true, .. } => ebpf::with_log(),
         Command::Ebpf { check, .. } => ebpf::run(check),
         Command::Test { filter } => test::run(filter.as_deref()),
-        Command::Demo => demo::run(),
+        Command::Demo { cluster: true, keep, program } => demo::cluster::run(keep, program.as_deref()),
+        Command::Demo { .. } => demo::run(),
         Command::Scene => demo::play(),
         Command::Fuzz { seconds, filter } => fuzz::run(seconds, filter.as_deref()),
         Command::Image { to, program } => image::run(to.as_deref(), program.as_deref()),

@@ -19,6 +19,8 @@ pub(crate) enum Job {
     Test,
     /// `cargo xtask demo`
     Demo,
+    /// `cargo xtask demo --cluster`
+    Cluster,
     /// `cargo xtask bench`
     Bench,
     /// All of these
@@ -28,7 +30,7 @@ pub(crate) enum Job {
 const FOR_TESTS: &[Program] =
     &[CURL, GCC, GIT, GO, IP, JAVAC, NETCAT, NGHTTP, NODE, NPM, OPENSSL, PYTHON, SCRIPT, TESTSSL, WGET];
 /// And what a cluster of theirs is made of.
-const FOR_CLUSTERS: &[Program] = &[CNI, CONTAINERD, ETCD, IPTABLES, NGINX, RUNC];
+const FOR_CLUSTERS: &[Program] = &[CNI, CONTAINERD, ETCD, GO, IP, IPTABLES, NGINX, PYTHON, RUNC];
 const FOR_DEMO: &[Program] = &[CURL, NGINX, NODE, NPM, PYTHON];
 const FOR_BENCH: &[Program] = &[CURL, DANTED, H2LOAD, MICROSOCKS, NGHTTPD, NGHTTPX, NGINX, OPENSSL, PYTHON, WRK];
 
@@ -40,8 +42,10 @@ pub(crate) fn run(job: Job) -> Result<()> {
     let wants = |this: Job| job == this || job == Job::All;
     if wants(Job::Test) {
         packages::ensure(FOR_TESTS)?;
-        packages::ensure(FOR_CLUSTERS)?;
         peers::ensure()?;
+    }
+    if wants(Job::Test) || wants(Job::Cluster) {
+        packages::ensure(FOR_CLUSTERS)?;
         kubernetes::ensure()?;
     }
     if wants(Job::Demo) {

@@ -1,8 +1,9 @@
-//! The commands that read recordings, here or in a cluster, the ones that pause and resume capture in a cluster, and the
-//! one that keeps our certificate authority. Each is a struct of arguments and a function that gives the exit code.
+//! The commands that read recordings, here or in a cluster, the ones that pause and resume capture in a cluster, the
+//! one that says what manifests ask for, and the one that keeps our certificate authority. Each is a struct of arguments and a function that gives the exit code.
 
 pub mod ca;
 pub mod export;
+pub mod lint;
 pub mod ls;
 mod names;
 pub(crate) mod output;

@@ -203,8 +203,11 @@ impl Finder {
         if !self.proc.is_ours() {
             return seen;
         }
-        let pids = folders.iter().flat_map(|folder| cgroup::processes(folder)).filter(|pid| *pid != 0);
-        for pid in pids.take(PROCESSES) {
+        // A folder may lie in another.
+        let mut pids: Vec<u32> = folders.iter().flat_map(|folder| cgroup::processes(folder)).collect();
+        pids.sort_unstable();
+        pids.dedup();
+        for pid in pids.into_iter().filter(|pid| *pid != 0) {
             // Where a control group namespace hides the path, the folder's word is enough.
             let belongs = self
                 .proc

@@ -16,6 +16,8 @@ use crate::wait::{DEADLINE, eventually};
 
 /// Where the API server listens.
 pub(super) const SERVER: &str = "10.77.0.1:6443";
+/// The name of its log.
+pub(super) const API_SERVER: &str = "kube-apiserver";
 /// The API server as a Service.
 const SERVICE: &str = "10.96.0.1";
 /// Addresses of Services.
@@ -44,26 +46,33 @@ pub(super) fn start(host: &Host, authority: &Authority, api: &Api) -> Result<()>
     let mut etcd = Command::new("etcd");
     etcd.args(["--data-dir", "/run/etcd", "--unsafe-no-fsync", "--listen-peer-urls=http://127.0.0.1:2380"]);
     etcd.args(["listen-client-urls", "advertise-client-urls"].map(|name| format!("--{name}=http://{ETCD}")));
-    host.serve("etcd", &etcd)?;
+    host.serve("etcd", etcd)?;
     files(folder, authority)?;
     host.listening("etcd", ETCD)?;
-    host.serve("kube-apiserver", &api_server(&bin, folder))?;
-    eventually(DEADLINE * 2, "the API server", || api.call("GET", "/readyz", None).ok())
-        .with_context(|| host.log("kube-apiserver"))?;
-    host.serve("kube-controller-manager", &controllers(&bin, folder))?;
+    host.serve(API_SERVER, api_server(&bin, folder))?;
+    ready(host, api)?;
+    host.serve("kube-controller-manager", controllers(&bin, folder))?;
     let mut scheduler = Command::new(bin.join("kube-scheduler"));
     scheduler.arg("--kubeconfig").arg(folder.join("kubeconfig")).args(["--leader-elect=false", "--cert-dir=/run/cert"]);
-    host.serve("kube-scheduler", &scheduler)?;
+    host.serve("kube-scheduler", scheduler)?;
     // kube-proxy asks for the addresses of its node first.
     api.call("POST", "/api/v1/nodes", Some(&super::bare_node()))?;
     let mut proxy = Command::new(bin.join("kube-proxy"));
     proxy.arg("--config").arg(folder.join("kube-proxy.yaml"));
-    host.serve("kube-proxy", &proxy)?;
+    host.serve("kube-proxy", proxy)?;
     let account = "/api/v1/namespaces/default/serviceaccounts/default";
     eventually(DEADLINE * 2, "a ServiceAccount", || api.call("GET", account, None).ok())
         .with_context(|| host.log("kube-controller-manager"))?;
     host.listening("kube-proxy", &format!("{SERVICE}:443"))?;
+    // It has what it wanted. As long as no pod is on that node, no DaemonSet is to put one there.
+    api.call("DELETE", &format!("/api/v1/nodes/{}", super::NODE), None)?;
     host.listening("kube-scheduler", SCHEDULER)
+}
+
+/// Waits until the API server is of use.
+pub(super) fn ready(host: &Host, api: &Api) -> Result<()> {
+    let answer = eventually(DEADLINE * 2, "the API server", || api.call("GET", "/readyz", None).ok());
+    answer.map(drop).with_context(|| host.log(API_SERVER))
 }
 
 /// What the programs read.

@@ -4,6 +4,7 @@
 //!
 //! It ends with the value or, for a value that lives as long as the test binary, with that, however that ends: `keeper.sh`.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -13,14 +14,16 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use rustix::process::Signal;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::inside::Inside;
 use crate::folder::Folder;
-use crate::process::children;
+use crate::process::{children, send};
 use crate::wait::{DEADLINE, eventually};
 use crate::{client, leftovers};
 
@@ -40,6 +43,14 @@ pub struct Host {
     name: String,
     folder: PathBuf,
     first: u32,
+    served: Mutex<BTreeMap<String, Served>>,
+}
+
+/// A program that runs until the machine ends, or a test ends it.
+#[derive(Debug)]
+struct Served {
+    command: Command,
+    pid: u32,
 }
 
 impl Host {
@@ -63,7 +74,7 @@ impl Host {
         let mut keeper = command.spawn().context("cannot start a shell")?;
         let stdin = keeper.stdin.take();
         let out = keeper.stdout.take().context("no standard output")?;
-        let mut host = Self { keeper, stdin, name, folder, first: 0 };
+        let mut host = Self { keeper, stdin, name, folder, first: 0, served: Mutex::default() };
         let mut line = String::new();
         BufReader::new(out).read_line(&mut line)?;
         ensure!(line == "ready\n", "no machine can be made: {}", host.log("machine"));
@@ -135,14 +146,39 @@ impl Host {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn serve(&self, name: &str, command: &Command) -> Result<()> {
-        let log = File::create(self.folder.join(format!("{name}.log")))?;
-        let mut entered = self.enter(command);
+    pub fn serve(&self, name: &str, command: Command) -> Result<()> {
+        let log = File::options().create(true).append(true).open(self.folder.join(format!("{name}.log")))?;
+        let mut entered = self.enter(&command);
         entered.process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let mut child = entered.spawn().with_context(|| format!("cannot start {name}"))?;
+        let pid = child.id();
         // It ends with the machine, and then somebody must take note of it.
         std::thread::spawn(move || drop(child.wait()));
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        served.insert(name.to_owned(), Served { command, pid });
         Ok(())
+    }
+
+    /// Sends a signal to a program that was started by [`Host::serve`].
+    ///
+    /// # Errors
+    /// When there is none of this name, or it is gone.
+    pub fn signal(&self, name: &str, signal: Signal) -> Result<()> {
+        let served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        let outer = served.get(name).with_context(|| format!("{name} does not run"))?.pid;
+        let pid = children(outer).first().copied().with_context(|| format!("{name} has ended: {}", self.log(name)))?;
+        send(pid, signal)
+    }
+
+    /// Starts a program again that was started by [`Host::serve`] and has ended or was killed.
+    ///
+    /// # Errors
+    /// When there is none of this name, or it cannot be started.
+    pub fn serve_again(&self, name: &str) -> Result<()> {
+        let known = self.served.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        let Served { command, pid } = known.with_context(|| format!("{name} was never started"))?;
+        eventually(DEADLINE, "the end of what ran before", || children(pid).is_empty().then_some(()))?;
+        self.serve(name, command)
     }
 
     /// Runs a shell script on the machine, with `$1` and so on, and returns what it printed.

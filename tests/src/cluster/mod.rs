@@ -17,6 +17,7 @@
 //! let agent = cluster.start(&nodetap)?;                    // a program on the node: agent.pid() is the program's own
 //! cluster.kubeconfig();                                    // for programs on the machine: cluster-admin
 //! cluster.kubeconfig_for("alice", None, Reach::Outside)?;  // a laptop, with what RBAC gives to alice
+//! cluster.api_server_away()?; cluster.api_server_back()?;  // a test's own cluster; host().signal("kube-apiserver", STOP) hangs it
 //! cluster.audit()?;                                        // every request that was made by somebody outside the control plane
 //!
 //! let node = cluster.node()?;                              // containerd and kubelet: another node on the same machine
@@ -24,9 +25,10 @@
 //! let pod = node.ready(&shop, "web")?;                     // the object, once it is ready
 //! ```
 //!
-//! Bare pods stand on the node [`NODE`], which is cordoned; the kubelet's is [`node::NAME`]. A bare pod is a Pod object
-//! with a status as a kubelet writes it, a network namespace (`/run/netns/…`), and
-//! on the machine's cgroup v2 mount `kubepods/[QOS/]pod<uid>/<container id>`, with a process that holds the sandbox.
+//! Bare pods stand on the node [`NODE`], which is cordoned and made with the first of them; the kubelet's is
+//! [`node::NAME`]. A DaemonSet that tolerates everything puts a pod on both: let it select `kubernetes.io/os: linux`. A
+//! bare pod is a Pod object with a status as a kubelet writes it, a network namespace (`/run/netns/…`), and on the
+//! machine's cgroup v2 mount `kubepods/[QOS/]pod<uid>/<container id>`, with a process that holds the sandbox.
 //! Paths: the file system is the test's but for `/run`, `/var/lib`, `/var/log` and the cgroup mounts; [`Host::path`]
 //! says where those of the machine are found from outside. Process ids given by this module are those outside.
 
@@ -49,6 +51,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use self::api::Api;
@@ -81,6 +84,7 @@ pub struct Cluster {
     relay: Mutex<Option<Relay>>,
     count: AtomicU32,
     node: OnceLock<Result<(), String>>,
+    bare: Mutex<bool>,
     // The last: what runs on it may need the rest.
     host: Host,
 }
@@ -97,7 +101,15 @@ impl Cluster {
         let server: SocketAddr = control::SERVER.parse()?;
         let api = Api::new(authority.config(&admin)?, host.netns(), server);
         control::start(&host, &authority, &api)?;
-        Ok(Self { authority, api, relay: Mutex::new(None), count: AtomicU32::new(1), node: OnceLock::new(), host })
+        Ok(Self {
+            authority,
+            api,
+            relay: Mutex::new(None),
+            count: AtomicU32::new(1),
+            node: OnceLock::new(),
+            bare: Mutex::new(false),
+            host,
+        })
     }
 
     /// The one that all tests of this binary share. It ends with the binary.
@@ -254,6 +266,23 @@ impl Cluster {
         BarePod::make(self, &numbered)
     }
 
+    /// Kills the API server: connections to it are refused from then on. For a test's own cluster only.
+    ///
+    /// # Errors
+    /// When it is gone already.
+    pub fn api_server_away(&self) -> Result<()> {
+        self.host.signal(control::API_SERVER, Signal::KILL)
+    }
+
+    /// Starts the API server again, and waits for it. Who watched before starts anew.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn api_server_back(&self) -> Result<()> {
+        self.host.serve_again(control::API_SERVER)?;
+        control::ready(&self.host, &self.api)
+    }
+
     /// The audit log: every request that was answered to anybody but the control plane itself and cluster-admin.
     ///
     /// # Errors
@@ -263,6 +292,19 @@ impl Cluster {
         // The last line may not be whole yet.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         Ok(whole.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
+    }
+
+    /// Makes the node of bare pods, unless it is there: for programs that want it before there is a pod.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub fn bare_node(&self) -> Result<()> {
+        let mut bare = self.bare.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*bare {
+            self.api("POST", "/api/v1/nodes", Some(&bare_node()))?;
+            *bare = true;
+        }
+        Ok(())
     }
 
     /// A number that nothing else of this cluster has.

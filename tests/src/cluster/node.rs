@@ -74,7 +74,7 @@ pub(super) fn start(cluster: &Cluster) -> Result<()> {
     host.script(KEPT, &[])?;
     let mut containerd = Command::new("containerd");
     containerd.arg("-c").arg(folder.join("containerd.toml"));
-    host.serve("containerd", &containerd)?;
+    host.serve("containerd", containerd)?;
     let answers = || host.script("ctr version", &[]).ok();
     eventually(DEADLINE, "containerd", answers).with_context(|| host.log("containerd"))?;
     import(host, &images::pause()?)?;
@@ -82,7 +82,7 @@ pub(super) fn start(cluster: &Cluster) -> Result<()> {
     kubelet.arg("--config").arg(folder.join("kubelet.json")).arg("--kubeconfig").arg(cluster.kubeconfig());
     kubelet.args(["--hostname-override", NAME, "--root-dir=/var/lib/kubelet"]);
     kubelet.arg(format!("--node-ip={ADDRESS},{ADDRESS6}"));
-    host.serve("kubelet", &kubelet)?;
+    host.serve("kubelet", kubelet)?;
     let path = format!("/api/v1/nodes/{NAME}");
     let ready = || {
         let node = cluster.api("GET", &path, None).ok()?;
@@ -112,7 +112,7 @@ fn files(folder: &Path, snapshotter: &str) -> Result<()> {
     let kubelet = json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
         "address": "::", "failCgroupV1": false, "failSwapOn": false, "cgroupDriver": "cgroupfs", "maxPods": 300,
-        "makeIPTablesUtilChains": false, "localStorageCapacityIsolation": false, "oomScoreAdj": 0,
+        "makeIPTablesUtilChains": false, "localStorageCapacityIsolation": true, "oomScoreAdj": 0,
         "evictionHard": {"memory.available": none, "nodefs.available": none, "imagefs.available": none,
             "nodefs.inodesFree": none, "imagefs.inodesFree": none},
         "enforceNodeAllocatable": [], "imageGCHighThresholdPercent": 100,
@@ -134,7 +134,7 @@ fn import(host: &Host, image: &Image) -> Result<()> {
 }
 
 fn import_archive(host: &Host, archive: &Path) -> Result<()> {
-    let archive = archive.display().to_string();
+    let archive = archive.canonicalize().with_context(|| format!("no {}", archive.display()))?.display().to_string();
     host.script("ctr -n k8s.io images import --no-unpack \"$1\"", &[&archive]).map(drop)
 }
 

@@ -53,6 +53,7 @@ struct Container {
 impl<'a> BarePod<'a> {
     /// Makes them all, each with its number.
     pub(super) fn make(cluster: &'a Cluster, manifests: &[(u32, &Value)]) -> Result<Vec<Self>> {
+        cluster.bare_node()?;
         let root = cluster.host.cgroups()?;
         let mut pods = Vec::new();
         for (number, manifest) in manifests {

@@ -139,6 +139,11 @@ fn many_pods_are_made_in_one_go_and_a_cluster_that_ends_leaves_nothing() {
         std::fs::read_to_string(pods[49].cgroup("").unwrap().join("cgroup.events")).unwrap().lines().next(),
         Some("populated 1")
     );
+    cluster.api_server_away().unwrap();
+    let path = pods[49].path();
+    eventually(DEADLINE, "no API server", || cluster.api("GET", path, None).is_err().then_some(())).unwrap();
+    cluster.api_server_back().unwrap();
+    assert_eq!(pods[49].object().unwrap()["status"]["phase"], "Running");
     let (folder, cgroups) = (cluster.host().folder().to_path_buf(), cluster.host().cgroups_from_outside().unwrap());
     assert!(folder.exists() && cgroups.exists());
     // What a panic would do: no pod is deleted one by one.

@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: real programs under one `nodetap run`, then what was captured of them, held against the validators
 //! of others. It fails when less was captured than it promises.
 
+pub(crate) mod cluster;
 mod scene;
 
 use std::fs;

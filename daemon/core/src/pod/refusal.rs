@@ -115,6 +115,15 @@ impl Refusal {
         }
     }
 
+    /// Where that stands, as far as it is an annotation that is wrong.
+    pub fn on(&self) -> Option<&Source> {
+        match self {
+            Self::Value(bad) => Some(&bad.on),
+            Self::Prefixes { on, .. } | Self::Together { on, .. } => Some(on),
+            _ => None,
+        }
+    }
+
     /// The annotation that it is about.
     pub fn key(&self) -> Option<&str> {
         match self {
@@ -150,6 +159,14 @@ impl Remark {
     /// Is it worth an Event of its own?
     pub fn is_warning(&self) -> bool {
         !matches!(self, Self::Ignored { .. })
+    }
+
+    /// Where that stands.
+    pub fn on(&self) -> Option<&Source> {
+        match self {
+            Self::Unknown { on, .. } | Self::Ignored { on, .. } | Self::ResolvedElsewhere(on) => Some(on),
+            Self::MoreUnknown(_) => None,
+        }
     }
 
     /// The annotation that it is about.

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use nodetap_core::exchange::{Bytes, Connection, Direction, Event, Target, Via};
+use nodetap_core::exchange::{self, Bytes, Connection, Direction, Event, Via};
 use nodetap_core::redact::redact;
 use nodetap_core::ulid::UlidSource;
 use nodetap_proxy::tap::{End, Limits, Side, Tap};
@@ -124,7 +124,7 @@ impl Player {
             id: ids.next(0),
             direction: Direction::Outbound,
             via: Via::Transparent,
-            target: Target::command("fuzz"),
+            target: exchange::Target::command("fuzz"),
             container: None,
             process: None,
             client: ([127, 0, 0, 1], 1).into(),
