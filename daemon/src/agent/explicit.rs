@@ -115,13 +115,13 @@ impl PodSteering {
         self.tests().insert(own);
         let answer = socket.connect_timeout(&address.into(), ANSWER).and_then(|()| {
             let mut byte = [std::mem::MaybeUninit::uninit(); 1];
-            // The data plane knows who asks, and resets the connection.
-            match socket.recv(&mut byte) {
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
-                Err(error) => Err(error),
-                Ok(_) => Err(io::Error::other("somebody else answers")),
-            }
+            socket.recv(&mut byte).and_then(|_| Err(io::Error::other("somebody else answers")))
         });
+        // The data plane knows who asks, and resets the connection; where nobody listens it is refused.
+        let answer = match answer {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
+            other => other,
+        };
         self.tests().remove(&own);
         answer
     }

@@ -488,7 +488,7 @@ impl Held {
 }
 
 fn limits(tools: &Tools) -> GroupLimits {
-    GroupLimits { connections: tools.connections, ..GroupLimits::default() }
+    GroupLimits { connections: tools.connections }
 }
 
 /// What a configuration comes to on this node.

@@ -33,20 +33,18 @@ async fn follow(connection: Connection, health: Health, tell: watch::Sender<Opti
     let mut known: Option<Identity> = None;
     loop {
         let Connection { client, namespace } = &connection;
-        match secrets::read(client, namespace, AGENT_SECRET, Call::Certificates, &health).await {
-            Ok(Some(data)) => match Identity::read(|key| data.get(key).map(Vec::as_slice)) {
-                Ok(identity) if known.as_ref() != Some(&identity) => match identity.serving() {
-                    Ok(config) => {
-                        tell.send_replace(Some(Arc::new(config)));
-                        known = Some(identity);
-                    }
-                    Err(error) => tracing::warn!(%error, secret = AGENT_SECRET, "our certificate cannot be used"),
-                },
+        // There may be no controller, or not yet.
+        if let Ok(Some(data)) = secrets::read(client, namespace, AGENT_SECRET, Call::Certificates, &health).await {
+            let identity = Identity::read(|key| data.get(key).map(Vec::as_slice));
+            let news = identity.as_ref().ok() != known.as_ref();
+            match identity.and_then(|identity| Ok((identity.serving()?, identity))) {
+                Ok((config, identity)) if news => {
+                    tell.send_replace(Some(Arc::new(config)));
+                    known = Some(identity);
+                }
                 Ok(_) => {}
                 Err(error) => tracing::warn!(%error, secret = AGENT_SECRET, "our certificate cannot be used"),
-            },
-            // There is no controller, or not yet.
-            Ok(None) | Err(_) => {}
+            }
         }
         tokio::time::sleep(if known.is_some() { LATER } else { SOON }).await;
     }

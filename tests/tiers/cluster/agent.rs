@@ -9,7 +9,7 @@ use nodetap_tests::wait::{DEADLINE, eventually};
 use nodetap_tests::{http, records};
 use serde_json::{Value, json};
 
-use crate::support::{annotated, asks, condition, of_pod, serving};
+use crate::support::{annotated, asks, asks_through, condition, of_pod, serving};
 
 #[test]
 fn a_running_pod_that_is_annotated_is_captured_in_and_out_without_a_restart() {
@@ -52,6 +52,43 @@ fn a_running_pod_that_is_annotated_is_captured_in_and_out_without_a_restart() {
 
     web.annotate(&json!({"nodetap.io/inject": null})).unwrap();
     eventually(DEADLINE, "the end of capture", || condition(&web).filter(|said| said["status"] == "False")).unwrap();
+    agent.end().unwrap();
+}
+
+#[test]
+fn a_dual_pod_is_captured_where_it_was_told_to_go_and_what_goes_past_is_counted() {
+    let cluster = Cluster::shared().unwrap();
+    let (shop, node) = (cluster.namespace().unwrap(), Node::new().unwrap());
+    let asked = json!({
+        "sidecar.speedscale.com/inject": "true", "sidecar.speedscale.com/capture-mode": "proxy",
+        "sidecar.speedscale.com/proxy-type": "dual", "sidecar.speedscale.com/proxy-protocol": "tcp:http",
+        "sidecar.speedscale.com/proxy-host": "localhost", "sidecar.speedscale.com/proxy-port": "8080",
+    });
+    let web = cluster.bare_pod(&annotated(&shop, "web", &asked)).unwrap();
+    let peer = cluster.bare_pod(&pod::manifest(&shop, "peer", &[("app", 8080)])).unwrap();
+    let (_web, _peer) = (serving(&web, "app"), serving(&peer, "app"));
+    let agent = Agent::ready(cluster, &node, 2, &[]).unwrap();
+    let target = agent.until(&web, "capturing").unwrap();
+    assert_eq!(target["listeners"], json!(["inbound port 4143", "outbound port 4140"]));
+    let at = format!("{}:4143", web.address()).parse().unwrap();
+    http::get_over(peer.dial(at).unwrap(), "/in").unwrap();
+    let url = format!("http://{}:8080/out", peer.address());
+    let answer = asks_through(&web, "app", &url, "http://127.0.0.1:4140");
+    assert_eq!(answer, format!("::ffff:{}", web.address()));
+    // The application's own choice: past the proxy.
+    asks(&web, "app", &url);
+    let found = records::eventually_of_kind(&node.records, "exchange", 2).unwrap();
+    let mut ways: Vec<_> = found.iter().map(|one| (one["direction"].as_str(), one["via"].as_str())).collect();
+    ways.sort_unstable();
+    assert_eq!(ways, [(Some("inbound"), Some("reverse")), (Some("outbound"), Some("forward-http"))]);
+    let past = records::eventually_of_kind(&node.records, "connection", 1).unwrap();
+    assert_eq!((past[0]["via"].as_str(), past[0]["process"]["name"].as_str()), (Some("direct"), Some("python3")));
+    let count = |direction: &str, route: &str| {
+        let labels = format!("namespace=\"{shop}\",pod=\"web\",direction=\"{direction}\",route=\"{route}\"");
+        agent.metric(&format!("nodetap_connections_total{{{labels}}}")).unwrap()
+    };
+    assert_eq!((count("in", "proxy"), count("out", "proxy")), (1.0, 1.0));
+    assert_eq!(count("out", "bypass"), 1.0);
     agent.end().unwrap();
 }
 

@@ -12,10 +12,7 @@ use nodetap_tests::wait::{DEADLINE, eventually};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Load, annotated, now, serving};
-
-/// What a connection that is begun while something dies may still be part of.
-const IN_FLIGHT: f64 = 0.05;
+use crate::support::{Failed, Load, annotated, now, serving};
 
 const TRANSPARENT: &str = r#"{"nodetap.io/inject": "true"}"#;
 const DUAL: &str = r#"{"nodetap.io/inject": "true", "nodetap.io/proxy-type": "dual", "nodetap.io/proxy-port": "8080"}"#;
@@ -57,7 +54,7 @@ fn keeper_and_worker_are_killed_and_connections_that_begin_later_go_on_without_t
     sleep(Duration::from_secs(1));
     for (name, load) in [("in", inbound), ("out", outbound)] {
         let (attempts, failed) = load.stop();
-        let late: Vec<_> = failed.iter().filter(|failed| failed.begun > killed + IN_FLIGHT).collect();
+        let late: Vec<_> = failed.iter().filter(|failed| !failed.was_open_at(killed)).collect();
         println!(
             "{name}: {attempts} attempts, {} failed in flight, {} begun later",
             failed.len() - late.len(),
@@ -104,8 +101,8 @@ fn a_killed_worker_of_dual_pods_is_replaced_and_queued_connections_are_served() 
     sleep(Duration::from_secs(1));
     for (name, load) in [("in", inbound), ("out", outbound)] {
         let (attempts, failed) = load.stop();
-        let late = |begun: f64| begun > killed + IN_FLIGHT && begun < stopped - IN_FLIGHT || begun > stopped + 1.5;
-        let unexcused: Vec<_> = failed.iter().filter(|failed| late(failed.begun)).collect();
+        let accepted = |failed: &&Failed| failed.was_open_at(killed) || failed.was_open_at(stopped);
+        let unexcused: Vec<_> = failed.iter().filter(|failed| !accepted(failed)).collect();
         println!(
             "{name}: {attempts} attempts, {} accepted and cut, {} others",
             failed.len() - unexcused.len(),

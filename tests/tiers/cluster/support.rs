@@ -47,7 +47,7 @@ const LOAD: &str = "import json, socket, sys, threading, time\n\
         while not stop.is_set():\n        \
             begun = time.time()\n        \
             try: attempt()\n        \
-            except Exception as error: failed.append((begun, repr(error)))\n        \
+            except Exception as error: failed.append((begun, time.time(), repr(error)))\n        \
             counts[n] += 1\n        \
             time.sleep(0.01)\n\
     threads = [threading.Thread(target=work, args=(n,), daemon=True) for n in range(workers)]\n\
@@ -63,9 +63,20 @@ const LOAD: &str = "import json, socket, sys, threading, time\n\
 pub(crate) struct Failed {
     /// Seconds since 1970.
     pub begun: f64,
+    pub ended: f64,
     #[allow(dead_code, reason = "printed where something failed that should not have")]
     pub why: String,
 }
+
+impl Failed {
+    /// Was it under way when something died at this time?
+    pub(crate) fn was_open_at(&self, died: f64) -> bool {
+        self.begun <= died + IN_FLIGHT && self.ended >= died
+    }
+}
+
+/// What is begun so soon after something dies may still have been part of it.
+const IN_FLIGHT: f64 = 0.05;
 
 /// Clients in a container that connect again and again.
 #[derive(Debug)]
@@ -86,11 +97,11 @@ impl Load {
     pub(crate) fn stop(mut self) -> (u64, Vec<Failed>) {
         let text = self.0.finish().unwrap().text();
         let told: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
-        let failed = told["failed"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|one| Failed { begun: one[0].as_f64().unwrap(), why: one[1].as_str().unwrap().to_owned() });
+        let failed = told["failed"].as_array().unwrap().iter().map(|one| Failed {
+            begun: one[0].as_f64().unwrap(),
+            ended: one[1].as_f64().unwrap(),
+            why: one[2].as_str().unwrap().to_owned(),
+        });
         (told["attempts"].as_u64().unwrap(), failed.collect())
     }
 }

@@ -59,7 +59,7 @@ const STRANGERS: usize = 4096;
 /// What happened.
 #[derive(Debug)]
 pub(super) enum Event {
-    Pods(Change<pods::Pod>),
+    Pods(Change<Box<pods::Pod>>),
     Namespaces(Change<Namespace>),
     Paused(bool),
     Cgroup(kubepods::Event),
@@ -183,7 +183,6 @@ impl Supervisor {
 
     /// Takes in what happened, and does what is due. `false`: it is over.
     pub(super) fn step(&mut self, event: Event) -> bool {
-        let quiet = matches!(event, Event::Tick);
         self.take_in(event);
         let now = Instant::now();
         let due: Vec<String> = self
@@ -196,12 +195,7 @@ impl Supervisor {
             self.care_for(&uid);
             self.dirty.insert(uid);
         }
-        // What happens in a burst is taken in before it is acted on.
-        if quiet || self.dirty.len() > BATCH {
-            self.work();
-        } else if !self.dirty.is_empty() {
-            self.work();
-        }
+        self.work();
         self.prepare();
         self.close_gap();
         !self.is_over()
@@ -210,7 +204,7 @@ impl Supervisor {
     fn take_in(&mut self, event: Event) {
         match event {
             Event::Pods(Change::All(all)) => self.all_pods(all),
-            Event::Pods(Change::Applied(pod)) => self.pod(pod),
+            Event::Pods(Change::Applied(pod)) => self.pod(*pod),
             Event::Pods(Change::Gone(pod)) => self.pod_gone(&pod.uid),
             Event::Namespaces(change) => self.namespaces(change),
             Event::Paused(paused) => {
@@ -237,11 +231,11 @@ impl Supervisor {
         }
     }
 
-    fn all_pods(&mut self, all: Vec<pods::Pod>) {
+    fn all_pods(&mut self, all: Vec<Box<pods::Pod>>) {
         let here: BTreeSet<&String> = all.iter().map(|pod| &pod.uid).collect();
         let gone: Vec<String> = self.pods.keys().filter(|uid| !here.contains(uid)).cloned().collect();
         gone.iter().for_each(|uid| self.pod_gone(uid));
-        all.into_iter().for_each(|pod| self.pod(pod));
+        all.into_iter().for_each(|pod| self.pod(*pod));
         self.listed = true;
         self.view.happened(PODS);
     }

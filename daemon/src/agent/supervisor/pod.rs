@@ -78,13 +78,13 @@ pub(super) struct Pod {
 
 impl Pod {
     pub(super) fn new(api: pods::Pod) -> Self {
-        let mut observed = Observed::default();
         // What an agent before us has written stays until something else is true.
-        observed.reported = api.condition.as_ref().map(|condition| Condition {
+        let reported = api.condition.as_ref().map(|condition| Condition {
             status: condition.status == "True",
             reason: "",
             message: condition.message.clone(),
         });
+        let observed = Observed { reported, ..Observed::default() };
         Self {
             key: key(&api),
             api,
@@ -365,7 +365,7 @@ impl Pod {
         let rules = self.rules(&config, hands);
         let root = self.root(hands);
         let Some(held) = &mut self.held else { return };
-        if self.looks % DOUBT == 0 {
+        if self.looks.is_multiple_of(DOUBT) {
             held.doubt();
         }
         held.set_root(root);
