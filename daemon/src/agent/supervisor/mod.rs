@@ -231,6 +231,7 @@ impl Supervisor {
         }
     }
 
+    #[allow(clippy::vec_box, reason = "a change of one pod is a box, and a list of them comes by the same way")]
     fn all_pods(&mut self, all: Vec<Box<pods::Pod>>) {
         let here: BTreeSet<&String> = all.iter().map(|pod| &pod.uid).collect();
         let gone: Vec<String> = self.pods.keys().filter(|uid| !here.contains(uid)).cloned().collect();
