@@ -5,4 +5,5 @@ mod agent;
 mod controller;
 mod harness;
 mod outage;
+mod reading;
 mod support;
