@@ -57,6 +57,9 @@ pub fn answer(folder: &Path, ask: &Ask, filter: &Filter, out: &mut dyn Take) -> 
     let only_new = ask.watch && ask.tail.unwrap_or_default() == 0 && ask.after.is_none();
     let mut index = Index::read_since(folder, if only_new { Some(now()) } else { oldest })?;
     let mut follower = ask.watch.then(|| Follower::after(&index, folder));
+    if !ask.losses && !ask.watch && ask.after.is_none() && losses(&mut index, filter, out)?.is_err() {
+        return Ok(());
+    }
     let mut page = Page { ask, chosen: Chosen::new(filter, ask.messages), start, said: 0 };
     let told = if only_new { Ok(()) } else { page.tell(&mut index, out)? };
     if told.is_err() || damages(&index, out).is_err() {
@@ -234,6 +237,21 @@ fn follow(follower: &mut Follower, filter: &Filter, out: &mut dyn Take) -> Resul
             return Ok(());
         }
     }
+}
+
+/// Whoever looks at records is told that some are missing.
+fn losses(index: &mut Index, filter: &Filter, out: &mut dyn Take) -> Result<Result<(), Unwanted>, Error> {
+    let of_pods = Filter { pods: filter.pods.clone(), since: filter.since, ..Filter::default() };
+    for number in 0..index.entries.len() {
+        let entry = index.entries.get(number).copied().filter(|entry| entry.kind() == Kind::Loss);
+        let Some(entry) = entry else { continue };
+        if index.event(entry)?.is_some_and(|loss| of_pods.matches(&loss)) {
+            let detail = "records were lost: `nodetap ls --losses`, or losses=true, says when and why".to_owned();
+            let said = out.take(Item::Notice(notice("losses", detail, None)));
+            return Ok(if said { Ok(()) } else { Err(Unwanted) });
+        }
+    }
+    Ok(Ok(()))
 }
 
 fn damages(index: &Index, out: &mut dyn Take) -> Result<(), Unwanted> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use nodetap_core::exchange::{
-    Body, Bytes, Connection, Direction, Event, Exchange, Message, MessageKind, Outcome, Protocol, Sender,
+    Body, Bytes, Connection, Direction, Event, Exchange, Loss, Message, MessageKind, Outcome, Protocol, Sender,
     StreamMessage, Timing, Via,
 };
 use nodetap_core::segment;
@@ -267,6 +267,21 @@ fn messages_come_at_their_time_or_right_behind_their_exchange() {
     assert_eq!(with(Messages::None), ["1", "2"]);
     assert_eq!(with(Messages::All), ["1", "2", "1#0", "1#1", "9#0"]);
     assert_eq!(with(Messages::Grouped), ["1", "1#0", "1#1", "2"]);
+}
+
+#[test]
+fn whoever_reads_records_is_told_that_some_were_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let Event::Exchange(lost) = exchange(5) else { unreachable!() };
+    let target = Arc::clone(&lost.connection.target);
+    let loss = Loss { time: START, until: START, target, reason: "queue_full".into(), exchanges: 1, bytes: 2 };
+    write(folder.path(), &[exchange(1), Event::Loss(loss)]);
+    assert_eq!(names(&ask(folder.path(), &Ask::default())), ["losses", "1"]);
+    assert_eq!(names(&ask(folder.path(), &Ask { losses: true, ..Ask::default() })), ["?"]);
+    assert_eq!(
+        names(&ask(folder.path(), &Ask { namespace: Some("shop".into()), ..Ask::default() })),
+        <[&str; 0]>::default()
+    );
 }
 
 #[test]
