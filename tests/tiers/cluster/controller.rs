@@ -33,7 +33,7 @@ fn resolved(cluster: &Cluster, namespace: &str, label: &str) -> Vec<String> {
     let of = |pod: &Value| {
         let Some(text) = pod["metadata"]["annotations"][RESOLVED].as_str() else { return String::new() };
         let said: Value = serde_json::from_str(text).unwrap();
-        let from = said["from"].as_array().unwrap().iter();
+        let from = said["from"].as_array().into_iter().flatten();
         let said = from.map(|one| format!("{} {}", one["workload"].as_str().unwrap(), one["set"]));
         said.collect::<Vec<_>>().join(", ")
     };

@@ -271,6 +271,7 @@ fn bad(text: &str) -> Refusal {
     Refusal::new(StatusCode::BAD_REQUEST, text)
 }
 
+/// Without a time to try again: kubectl would, ten times, before it said why.
 fn away(text: &str) -> Refusal {
-    Refusal { retry: Some(RETRY), ..Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text) }
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text)
 }
