@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
+use crate::agent::{self, Agent, options::LogFormat};
 use crate::commands::pause::{Pause, Resume};
 use crate::commands::{ca, export::Export, lint::Lint, ls::Ls, show::Show, tail::Tail};
 use crate::run::{self, Failure, options};
@@ -30,6 +31,8 @@ enum Command {
     Run(options::Run),
     /// Serve as a forward or reverse proxy and record what passes; needs no root
     Proxy(proxy::options::Proxy),
+    /// Capture the pods of one node that asked for it; what the DaemonSet runs
+    Agent(Box<Agent>),
     /// List what was recorded
     Ls(Ls),
     /// Show one record: heads, bodies, times
@@ -83,8 +86,15 @@ pub fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    log();
+    log(&cli.command);
     match cli.command {
+        Command::Agent(options) => match agent::agent(&options) {
+            Ok(code) => ExitCode::from(code),
+            Err(failure) => {
+                let _ = writeln!(std::io::stderr(), "nodetap agent: {failure}");
+                ExitCode::from(failure.exit_code())
+            }
+        },
         Command::Run(options) => finish("run", run::run(&options)),
         Command::Proxy(options) => finish("proxy", proxy::proxy(&options)),
         Command::Ls(ls) => ls.run(),
@@ -120,11 +130,16 @@ fn finish(command: &str, result: Result<u8, Failure>) -> ExitCode {
     }
 }
 
-/// Logs go to stderr; `NODETAP_LOG` sets the filter (warnings and worse by default).
-fn log() {
+/// Logs go to stderr; `NODETAP_LOG` sets the filter. By default a command says what is wrong, a daemon what it does too.
+fn log(command: &Command) {
+    let agent = if let Command::Agent(options) = command { Some(options.log_format) } else { None };
+    let default = if agent.is_some() { "info" } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_env("NODETAP_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let format = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time();
-    format.with_ansi(colours).init();
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let format = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match agent {
+        Some(LogFormat::Json) => format.json().flatten_event(true).init(),
+        Some(LogFormat::Text) => format.with_ansi(false).init(),
+        None => format.without_time().with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+    }
 }

@@ -3,13 +3,15 @@
 //! Imports run downwards: what this machine offers ([`netlink`], [`netns`], [`cgroup`], [`child`], [`signals`], and upon
 //! them [`kubepods`]) and what it is told of us ([`telemetry`]), then adapters ([`probes`]: the kernel programs,
 //! [`store`]: records on disk, [`trust`]: certificates), then what is built of them ([`capture`]: targets under the
-//! kernel programs, [`run`] on it, [`proxy`]: the same without the kernel's part, [`commands`], [`doctor`]), then
-//! [`app`], the only one that knows everyone.
+//! kernel programs, [`run`] on it, [`proxy`]: the same without the kernel's part, [`agent`]: the pods of a node,
+//! [`commands`], [`doctor`]), then [`app`], the only one that knows everyone.
 
+pub mod agent;
 pub mod app;
 pub mod capture;
 pub mod cgroup;
 pub mod child;
+pub mod cluster;
 pub mod commands;
 pub mod doctor;
 pub mod kubepods;

@@ -281,6 +281,17 @@ pub struct Loss {
     pub bytes: u64,
 }
 
+/// Reasons of losses that are a time in which nobody captured: the agent had died, or handed the node to another one.
+pub const AGENT_DOWN: &str = "agent_down";
+pub const AGENT_HANDOVER: &str = "agent_handover";
+
+impl Loss {
+    /// A time of which nobody knows what passed in it: it counts, whatever its number.
+    pub fn is_of_time(&self) -> bool {
+        [AGENT_DOWN, AGENT_HANDOVER].contains(&self.reason.as_ref())
+    }
+}
+
 impl StreamMessage {
     /// Its last byte.
     pub fn until(&self) -> UnixMicros {

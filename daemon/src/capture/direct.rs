@@ -127,6 +127,14 @@ impl Direct {
         }
     }
 
+    /// Those whose end was not told: the ring was full, or the kernel's map was. `is_open`: does the kernel know it still?
+    pub(super) fn prune(&mut self, is_open: impl Fn(u64) -> bool, sink: &dyn Sink) {
+        let lost: Vec<u64> = self.open.keys().copied().filter(|cookie| !is_open(*cookie)).collect();
+        for pending in lost.iter().filter_map(|cookie| self.take(*cookie)).collect::<Vec<_>>() {
+            self.write(pending, None, Bytes::default(), Outcome::Passthrough, "its end was not seen".into(), sink);
+        }
+    }
+
     /// Nothing more will be seen of any of them.
     pub(super) fn end(&mut self, sink: &dyn Sink) {
         self.write_unborn(Duration::ZERO, sink);

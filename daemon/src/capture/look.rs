@@ -19,6 +19,8 @@ const LOOKS: u32 = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listening {
     pub address: SocketAddr,
+    /// The kernel's identifier of the socket.
+    pub cookie: u64,
     /// The control group that it was made in.
     pub cgroup: u64,
     /// It listened before the hooks could see it.
@@ -65,16 +67,34 @@ impl Picture {
             // What is bound to a device does not take what we dial from loopback.
             rest.into_iter().partition(|listener| listener.device == 0 && inside.contains(&listener.cgroup));
         self.update_foreign(&others, maps);
-        let addresses = |listeners: &[Listener]| listeners.iter().map(|listener| listener.address).collect();
-        let older_now: BTreeSet<SocketAddr> = addresses(&older);
+        let addresses =
+            |listeners: &[Listener]| listeners.iter().map(|listener| listener.address).collect::<BTreeSet<_>>();
+        let mut older_now = addresses(&older);
+        // Those whose count was taken out in the very moment in which they began.
+        older_now.extend(addresses(&known).into_iter().filter(|known| !maps.counts_listeners(*known)));
         apply(&mut self.older, &older_now, |endpoint, set| maps.set_older(endpoint, set));
         let own = || known.iter().chain(&older);
         let v6only = own().filter(|listener| listener.v6only).map(|listener| listener.address).collect();
         apply(&mut self.v6only, &v6only, |endpoint, set| maps.set_v6only(endpoint, set));
-        let listening =
-            |older| move |listener: &Listener| Listening { address: listener.address, cgroup: listener.cgroup, older };
+        let listening = |older| {
+            move |listener: &Listener| Listening {
+                address: listener.address,
+                cookie: listener.cookie,
+                cgroup: listener.cgroup,
+                older,
+            }
+        };
         self.listening = known.iter().map(listening(false)).chain(older.iter().map(listening(true))).collect();
         self.find_processes(&known.iter().chain(&older).copied().collect::<Vec<_>>(), groups, processes);
+    }
+
+    /// The hooks were taken off a group: its sockets are somebody else's from now on. `groups`: those that are left.
+    pub(super) fn forget_group(&mut self, maps: &Maps, groups: &[PathBuf]) {
+        let inside = ids(groups);
+        let (stay, go): (Vec<Listening>, Vec<Listening>) =
+            self.listening.iter().partition(|listening| inside.contains(&listening.cgroup));
+        self.listening = stay;
+        go.iter().for_each(|gone| maps.forget_listener(gone.cookie, gone.address));
     }
 
     fn update_foreign(&mut self, others: &[Listener], maps: &Maps) {

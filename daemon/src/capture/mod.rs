@@ -5,6 +5,7 @@
 
 mod beat;
 mod bypass;
+mod calendar;
 mod direct;
 pub mod ignored;
 mod listen;
@@ -36,7 +37,7 @@ pub use self::ignored::{Ignore, Ignoring};
 pub use self::listen::bind;
 pub use self::look::Listening;
 pub use self::watched::BeforeAttach;
-pub use crate::probes::{Counts, Steer};
+pub use crate::probes::{Counts, Direct, Fill, Steer};
 
 use self::beat::Beating;
 use self::listen::Listeners;
@@ -74,6 +75,11 @@ pub struct Hooks {
     _observer: Observer,
     _beating: Beating,
 }
+
+/// [`Options::pace`] of a pod. What looks cost grows with the node's listening sockets, and the hooks and failing
+/// connections ask for a look when there is a reason; what is only found in time is a program of another container that
+/// listens on one address of a port on which the target listens on all.
+pub const POD_PACE: Duration = Duration::from_secs(30);
 
 /// What a target is like.
 #[derive(Debug, Clone)]
@@ -132,7 +138,7 @@ impl Hooks {
         };
         let inside = Arc::new(Inside(namespace));
         let steering = KernelSteering::new(maps, roles, target, processes, inside, tls, Box::new(look));
-        self.targets.add(&watched);
+        self.targets.add(&watched).map_err(Error::io("follow the routes of the target's network namespace"))?;
         Ok(Target {
             hooked,
             watched,
@@ -140,7 +146,13 @@ impl Hooks {
             listeners,
             ignoring,
             targets: Arc::clone(&self.targets),
+            _waking: Waking(Arc::clone(&self.targets)),
         })
+    }
+
+    /// Entries of each of the hooks' maps. It takes a system call an entry.
+    pub fn fill(&self) -> Vec<Fill> {
+        self.probes.fill()
     }
 
     /// Connects of the targets' programs in namespaces of no target; they are left alone.
@@ -158,12 +170,23 @@ pub struct Target {
     listeners: Vec<TcpListener>,
     ignoring: Arc<Ignoring>,
     targets: Arc<Targets>,
+    /// Goes last: there is something to sweep then.
+    _waking: Waking,
+}
+
+#[derive(Debug)]
+struct Waking(Arc<Targets>);
+
+impl Drop for Waking {
+    fn drop(&mut self) {
+        self.0.wake();
+    }
 }
 
 /// The hooks on one control group of a target. Dropping it takes them off.
 #[derive(Debug)]
 pub struct Attached {
-    _hooks: probes::Attached,
+    hooks: probes::Attached,
     watched: Arc<Watched>,
     group: PathBuf,
 }
@@ -193,7 +216,7 @@ impl Target {
         let directory = File::open(group).map_err(Error::io("open the control group"))?;
         let hooks = self.hooked.attach(directory)?;
         self.watched.add(group);
-        Ok(Attached { _hooks: hooks, watched: Arc::clone(&self.watched), group: group.to_owned() })
+        Ok(Attached { hooks, watched: Arc::clone(&self.watched), group: group.to_owned() })
     }
 
     /// Switches steering on or off, at once and for new connections only.
@@ -229,6 +252,11 @@ impl Target {
         self.watched.listening()
     }
 
+    /// Is `inbound` still on its network namespace?
+    pub fn is_attached(&self) -> bool {
+        self.hooked.is_attached()
+    }
+
     /// Looks at the namespace now: somebody has a reason to believe that something has changed.
     pub fn look(&self) {
         self.targets.hear();
@@ -239,6 +267,13 @@ impl Target {
 impl Drop for Target {
     fn drop(&mut self) {
         self.targets.remove(self.watched.maps.netns());
+    }
+}
+
+impl Attached {
+    /// Are the hooks still on the control group? They go when it does.
+    pub fn is_attached(&self) -> bool {
+        self.hooks.is_attached()
     }
 }
 

@@ -30,6 +30,15 @@ pub struct BeforeAttach {
     pub outbound: u64,
 }
 
+/// What follows from an event.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Consequence {
+    /// A look at the namespace is due.
+    pub(super) look: bool,
+    /// There are connects of which no packet has left.
+    pub(super) unborn: bool,
+}
+
 /// One target, as the observer sees it.
 pub(super) struct Watched {
     pub(super) maps: Arc<Maps>,
@@ -126,6 +135,12 @@ impl Watched {
             state.groups.swap_remove(at);
         }
         drop(state);
+        // What began to listen until now is known then.
+        self.sync();
+        let mut state = self.state();
+        let State { picture, groups, .. } = &mut *state;
+        picture.forget_group(&self.maps, groups);
+        drop(state);
         self.sync();
     }
 
@@ -153,8 +168,9 @@ impl Watched {
         Ok(())
     }
 
-    /// Something that a socket of the target did; is a look due because of it?
-    pub(super) fn step(&self, Observation { cookie, time_ns, what, .. }: Observation) -> bool {
+    /// Something that a socket of the target did.
+    pub(super) fn step(&self, Observation { cookie, time_ns, what, .. }: Observation) -> Consequence {
+        let mut look = false;
         let sink = self.sink();
         let mut state = self.state();
         match what {
@@ -172,15 +188,21 @@ impl Watched {
             Observed::Datagram { destination, pid, name } => {
                 state.bypasses.add(&Process { pid, name }, destination, DATAGRAM, direct::unix_micros(time_ns));
             }
-            Observed::Listen { .. } => return true,
+            Observed::Listen { .. } => look = true,
             Observed::ListenClosed { local } => {
                 if !self.maps.is_listening(local) {
                     self.processes.forget(local);
                 }
-                return true;
+                look = true;
             }
         }
-        false
+        Consequence { look, unborn: state.direct.has_unborn() }
+    }
+
+    /// Takes out what is only followed because its end was never told.
+    pub(super) fn prune(&self) {
+        let sink = self.sink();
+        self.state().direct.prune(|cookie| self.maps.has_seen(cookie), sink);
     }
 
     /// Writes connects that the kernel refused at once; are there more that might be?

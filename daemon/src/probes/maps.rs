@@ -108,6 +108,11 @@ impl Maps {
         })
     }
 
+    /// Have the hooks counted somebody of the target who listens on exactly this endpoint?
+    pub fn counts_listeners(&self, endpoint: SocketAddr) -> bool {
+        locked(&self.tables.listening).get(&self.place(endpoint), 0).map_or(0, u64::cast_signed) > 0
+    }
+
     /// Did the hooks see this socket of the target begin to listen, and not end?
     pub fn is_own(&self, cookie: u64) -> bool {
         locked(&self.tables.listeners).get(&cookie, 0).is_ok_and(|Wire(place)| place.netns == self.netns)
@@ -116,6 +121,13 @@ impl Maps {
     /// Did the hooks see this socket connect, and not end?
     pub fn has_seen(&self, cookie: u64) -> bool {
         locked(&self.tables.origins).get(&cookie, 0).is_ok() || locked(&self.tables.direct).get(&cookie, 0).is_ok()
+    }
+
+    /// Takes out a listening socket that the hooks do not see any more.
+    pub fn forget_listener(&self, cookie: u64, endpoint: SocketAddr) {
+        // They are there, or were never made.
+        let _ = locked(&self.tables.listeners).remove(&cookie);
+        let _ = locked(&self.tables.listening).remove(&self.place(endpoint));
     }
 
     /// Notes an endpoint on which the target listened before the hooks could see it.

@@ -2,6 +2,7 @@
 //! this process is gone, so are the hooks. It refuses to know why something is steered.
 
 mod counts;
+mod fill;
 mod instance;
 mod maps;
 mod ring;
@@ -23,6 +24,7 @@ use nodetap_ebpf_common::ELSEWHERE;
 use thiserror::Error;
 
 pub use counts::{Counts, Direct};
+pub use fill::Fill;
 pub use maps::Maps;
 pub use ring::{Observation, Observed, Ring, WhyDirect};
 pub use target::{Attached, Listeners, Steer, Target};
@@ -133,6 +135,10 @@ struct Shared {
     hooks: Vec<Hook>,
     template: Template,
     slots: Mutex<Slots>,
+    /// Held by whoever takes out what a namespace has left.
+    sweeping: Mutex<()>,
+    /// Endpoints on which nobody listened at the last look.
+    silent: Mutex<HashSet<sweep::Endpoint>>,
 }
 
 /// The loaded programs. They stay loaded for as long as a target lives.
@@ -157,7 +163,8 @@ impl Probes {
         let ring = Ring::take(&mut ebpf)?;
         let tables = Arc::new(Tables::take(&mut ebpf)?);
         tables.count(ELSEWHERE)?;
-        Ok((Self { shared: Arc::new(Shared { tables, hooks, template, slots: Mutex::default() }) }, ring))
+        let (slots, sweeping, silent) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Ok((Self { shared: Arc::new(Shared { tables, hooks, template, slots, sweeping, silent }) }, ring))
     }
 
     /// Makes the hooks know a network namespace, by its cookie; nothing of it is steered yet. `inbound`: our listeners
@@ -191,17 +198,29 @@ impl Probes {
         self.sweep_after(sweep::REST)
     }
 
+    /// Takes out endpoints on which no target has listened for a while. To be called once a minute or so.
+    pub fn prune(&self) -> usize {
+        sweep::prune(&self.shared.tables, &mut locked(&self.shared.silent))
+    }
+
+    /// Entries of each map. It takes a system call an entry.
+    pub fn fill(&self) -> Vec<Fill> {
+        fill::fill(&self.shared.tables)
+    }
+
     /// Is there something to take out, now or in some seconds?
     pub fn has_to_sweep(&self) -> bool {
         locked(&self.shared.slots).has_graves()
     }
 
     fn sweep_after(&self, rest: Duration) -> usize {
+        // Whoever makes a target of a namespace again waits: what it writes must not be taken out.
+        let _sweeping = locked(&self.shared.sweeping);
         let graves = locked(&self.shared.slots).rested(rest);
         if graves.is_empty() {
             return 0;
         }
-        let gone: HashSet<u64> = graves.iter().map(|grave| grave.netns).collect();
+        let gone = graves.iter().map(|grave| grave.netns).filter(|netns| *netns != ELSEWHERE).collect();
         let entries = sweep(&self.shared.tables, &gone);
         let mut slots = locked(&self.shared.slots);
         graves.iter().for_each(|grave| slots.give_back(grave.slot));

@@ -7,13 +7,19 @@ use std::time::{Duration, Instant};
 use aya::Pod;
 use aya::maps::lpm_trie::Key;
 
+use nodetap_ebpf_common::{ELSEWHERE, Place};
+
 use super::tables::{Hash, Tables, Trie, locked};
+use super::wire::Wire;
 
 /// A tunnel that outlives its target may still write something for it; its slots may still be read by a running hook.
 pub(super) const REST: Duration = Duration::from_secs(5);
 
 /// A walk begins anew when the key that it stands on is taken out by somebody else: it must still end.
 const STEPS: usize = 262_144;
+
+/// In place of a cookie: a namespace of which nothing is left.
+const NOBODY: u64 = ELSEWHERE;
 
 /// A target that is gone, and its slots among the inbound listeners.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +56,13 @@ impl Slots {
         self.graves.push(Grave { netns, slot, since: Instant::now() });
     }
 
+    /// Is there a grave of this namespace? Its slots rest on, and nothing more is known of it.
+    pub(super) fn exhume(&mut self, netns: u64) -> bool {
+        let mut of_it = self.graves.iter_mut().filter(|grave| grave.netns == netns);
+        let found = of_it.next();
+        found.map(|grave| grave.netns = NOBODY).is_some()
+    }
+
     pub(super) fn has_graves(&self) -> bool {
         !self.graves.is_empty()
     }
@@ -64,7 +77,7 @@ impl Slots {
 
 /// Entries that were taken out.
 pub(super) fn sweep(tables: &Tables, gone: &HashSet<u64>) -> usize {
-    let of_place = |place: &super::wire::Wire<nodetap_ebpf_common::Place>| gone.contains(&place.0.netns);
+    let of_place = |place: &Wire<Place>| gone.contains(&place.0.netns);
     let of_trie = |first: u32, second: u32| gone.contains(&(u64::from(first) | u64::from(second) << 32));
     let places = keys(&tables.refused, of_place)
         + keys(&tables.listening, of_place)
@@ -104,4 +117,19 @@ fn trie<K: Pod, V: Pod>(map: &Trie<K, V>, is_gone: impl Fn(K) -> bool) -> usize 
     let mut map = locked(map);
     let gone: Vec<Key<K>> = map.keys().take(STEPS).flatten().filter(|key| is_gone(key.data())).collect();
     gone.iter().filter(|key| map.remove(key).is_ok()).count()
+}
+
+/// A place in bytes that can be compared.
+pub(super) type Endpoint = (u64, [u32; 4], u32);
+
+/// Takes out endpoints on which nobody listens, and nobody did the last time: a program that listens on ever new ports
+/// would fill the map. `silent`: those of the last time. One on which somebody begins to listen at this very moment may be
+/// lost; the next look at its namespace finds that.
+pub(super) fn prune(tables: &Tables, silent: &mut HashSet<Endpoint>) -> usize {
+    let mut listening = locked(&tables.listening);
+    let now: Vec<_> = listening.iter().take(STEPS).flatten().filter(|(_, sockets)| *sockets == 0).collect();
+    let name = |place: &Place| (place.netns, place.endpoint.address, place.endpoint.port);
+    let (long, new): (Vec<_>, Vec<_>) = now.into_iter().partition(|(place, _)| silent.contains(&name(&place.0)));
+    *silent = new.iter().map(|(place, _)| name(&place.0)).collect();
+    long.iter().filter(|(place, _)| listening.remove(place).is_ok()).count()
 }

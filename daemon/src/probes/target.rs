@@ -1,11 +1,13 @@
 //! One target: a network namespace that the hooks know, and the control groups in it whose sockets they see.
 
+use std::collections::HashSet;
 use std::net::TcpListener;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::sync::{Arc, Mutex};
 
 use nodetap_ebpf_common::{SHARDS, STEER_INBOUND, STEER_LOOPBACK, STEER_OUTBOUND, Settings};
 
+use super::sweep::sweep;
 use super::tables::locked;
 use super::wire::{self, Wire};
 use super::{Error, Maps, Shared};
@@ -43,7 +45,21 @@ pub struct Target {
 /// The hooks on one control group of a target. Dropping it takes them off.
 #[derive(Debug)]
 pub struct Attached {
-    _links: Vec<OwnedFd>,
+    links: Vec<OwnedFd>,
+}
+
+impl Attached {
+    /// Are they still there? The kernel takes them off when the group is removed.
+    pub fn is_attached(&self) -> bool {
+        self.links.iter().all(|link| has_place(link, "cgroup_id"))
+    }
+}
+
+/// Does this link hang on something? `place`: what `/proc/self/fdinfo` calls that, 0 when it is gone.
+fn has_place(link: &OwnedFd, place: &str) -> bool {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", link.as_raw_fd())).unwrap_or_default();
+    let number = text.lines().find_map(|line| line.strip_prefix(place)?.strip_prefix(':')).map(str::trim);
+    number.is_some_and(|number| number != "0")
 }
 
 impl Target {
@@ -66,6 +82,12 @@ impl Target {
             ephemeral: listeners.ephemeral.map(u32::from),
         };
         let tables = &shared.tables;
+        // It may have been a target a moment ago. What was known of it then is not true any more.
+        let sweeping = locked(&shared.sweeping);
+        if locked(&shared.slots).exhume(cookie) {
+            sweep(tables, &HashSet::from([cookie]));
+        }
+        drop(sweeping);
         locked(&tables.targets).insert(cookie, Wire(settings), NO_EXIST).map_err(Error::map("TARGETS"))?;
         let slot = locked(&shared.slots).take();
         // From here on dropping it undoes everything.
@@ -90,6 +112,11 @@ impl Target {
         Arc::clone(&self.maps)
     }
 
+    /// Is `inbound` still there? The kernel takes it off when the namespace goes.
+    pub fn is_attached(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| has_place(link, "netns_ino"))
+    }
+
     /// Puts the hooks on a control group. What its processes did before is not seen.
     ///
     /// # Errors
@@ -99,7 +126,7 @@ impl Target {
             wire::link(&hook.program, cgroup.as_fd(), hook.attach)
                 .map_err(|source| Error::Attach { name: hook.name, source })
         };
-        Ok(Attached { _links: self.shared.hooks.iter().map(on_cgroup).collect::<Result<_, _>>()? })
+        Ok(Attached { links: self.shared.hooks.iter().map(on_cgroup).collect::<Result<_, _>>()? })
     }
 
     /// Switches steering on or off, at once and for new connections only.

@@ -16,7 +16,8 @@ pub(super) struct Losses(BTreeMap<(Arc<Target>, Cow<'static, str>), Loss>);
 
 impl Losses {
     pub(super) fn add(&mut self, loss: Loss) {
-        if loss.exchanges == 0 {
+        // Of a time in which nobody captured it is not known what was lost: it is told all the same.
+        if loss.exchanges == 0 && !loss.is_of_time() {
             return;
         }
         let mut key = (Arc::clone(&loss.target), loss.reason.clone());

@@ -135,7 +135,7 @@ impl Writer {
     }
 
     pub(super) fn lose(&mut self, loss: Loss) {
-        self.losses_changed |= loss.exchanges > 0;
+        self.losses_changed |= loss.exchanges > 0 || loss.is_of_time();
         self.losses.add(loss);
     }
 

@@ -1,4 +1,4 @@
-//! `GET /metrics` over HTTP/1.1, on a thread and a runtime of its own: user traffic has others. It refuses to know what
+//! `GET /metrics`, and pages, over HTTP/1.1, on a thread and a runtime of its own: user traffic has others. It refuses to know what
 //! the text says.
 
 use std::convert::Infallible;
@@ -109,6 +109,15 @@ fn answer(request: &Request<Incoming>, metrics: &Metrics) -> Response<Full<Bytes
         *response.status_mut() = status;
         response
     };
+    if matches!(*request.method(), Method::GET | Method::HEAD)
+        && let Some(said) = metrics.say(request.uri().path())
+    {
+        let mut response = Response::new(Full::from(said.text));
+        *response.status_mut() = if said.well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let kind = if said.json { "application/json" } else { "text/plain; charset=utf-8" };
+        response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
+        return response;
+    }
     match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/metrics") => {
             let mut response = Response::new(Full::from(metrics.render()));

@@ -1,6 +1,7 @@
-//! The module `kubepods` with real control groups, processes and network namespaces.
+//! The modules `kubepods` and `capture` with real control groups, processes and network namespaces.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests panics like the tests themselves")]
 
+mod capture;
 #[path = "../place/mod.rs"]
 mod place;
 

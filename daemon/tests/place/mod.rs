@@ -49,6 +49,10 @@ impl Namespace {
         namespace
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The file that stands for it.
     pub(crate) fn file(&self) -> PathBuf {
         PathBuf::from("/run/netns").join(&self.name)

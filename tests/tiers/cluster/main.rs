@@ -1,4 +1,7 @@
 //! What needs an API server, and pods that are a network namespace and a control group each: no kubelet.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests panics like the tests themselves")]
 
+mod agent;
 mod harness;
+mod outage;
+mod support;

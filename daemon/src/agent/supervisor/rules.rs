@@ -1,0 +1,166 @@
+//! What a pod's configuration comes to on this node: addresses for what was said in words, and what is left alone without
+//! anybody having said so.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, ToSocketAddrs as _};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nodetap_core::exchange::{Target, TargetKind};
+use nodetap_core::pod::config::{Config, Ignore as Said};
+use nodetap_core::pod::facts::Pod;
+
+use crate::agent::explicit::Tls;
+use crate::agent::held::Rules;
+use crate::capture::Ignore;
+use crate::cluster::pods;
+use crate::netlink::routes::Prefix;
+use crate::netns::Netns;
+
+/// How long the node's addresses are taken for known.
+const NODE_AGE: Duration = Duration::from_secs(60);
+/// How long what a name means is taken for known.
+const NAME_AGE: Duration = Duration::from_secs(30);
+/// Names whose meaning is remembered.
+const NAMES: usize = 1024;
+
+/// What the node knows beside the pod.
+#[derive(Debug)]
+pub(super) struct Surroundings {
+    node: String,
+    /// The node's own network namespace.
+    host: Option<Netns>,
+    addresses: (Option<Instant>, BTreeSet<IpAddr>),
+    names: BTreeMap<String, (Instant, BTreeSet<IpAddr>)>,
+}
+
+impl Surroundings {
+    pub(super) fn new(node: String, proc: &std::path::Path) -> Self {
+        let host = Netns::open(proc.join("1/ns/net"));
+        if let Err(error) = &host {
+            tracing::warn!(%error, "the node's addresses are not known: what its kubelet asks is captured");
+        }
+        Self { node, host: host.ok(), addresses: Default::default(), names: BTreeMap::new() }
+    }
+
+    /// Who the pod is called in records.
+    pub(super) fn target(&self, pod: &pods::Pod, config: Option<&Config>) -> Arc<Target> {
+        let chosen = |key: &str| config.is_some_and(|config| config.record_labels.contains(key));
+        let labels = pod.labels.iter().filter(|(key, _)| chosen(key));
+        Arc::new(Target {
+            kind: TargetKind::Pod,
+            name: pod.name.clone(),
+            namespace: Some(pod.namespace.clone()),
+            workload: pod.owner.as_deref().map(|owner| workload(owner, &pod.labels)),
+            node: Some(self.node.clone()),
+            labels: labels.map(|(key, value)| (key.clone(), value.clone())).collect(),
+        })
+    }
+
+    /// The rules of a configuration. `ports`: those of the application that are captured; `all`: where it listens.
+    pub(super) fn rules(
+        &mut self,
+        target: Arc<Target>,
+        config: &Config,
+        tls: Tls,
+        ports: &[u16],
+        all: &BTreeSet<u16>,
+    ) -> Rules {
+        let mut inbound = self.ignore(&config.inbound);
+        if !config.capture_node_traffic {
+            inbound.prefixes.extend(self.node_addresses().into_iter().map(|address| Prefix::new(address, 128)));
+        }
+        if config.ports.is_some() {
+            // Only what was said is steered.
+            inbound.ports.extend(all.iter().filter(|port| !ports.contains(port)));
+        }
+        let mut outbound = self.ignore(&config.outbound);
+        if config.tls_out && !config.kube_api {
+            let server = std::env::var("KUBERNETES_SERVICE_HOST").ok().and_then(|host| host.parse::<IpAddr>().ok());
+            outbound.prefixes.extend(server.map(|address| Prefix::new(address, 128)));
+        }
+        Rules { target, tls, inbound, outbound }
+    }
+
+    fn ignore(&mut self, said: &Said) -> Ignore {
+        let networks = said.networks.iter().map(|network| Prefix::new(network.address(), network.length()));
+        let mut prefixes: BTreeSet<Prefix> = networks.collect();
+        for name in &said.hosts {
+            prefixes.extend(self.resolve(name).into_iter().map(|address| Prefix::new(address, 128)));
+        }
+        Ignore { prefixes, ports: said.ports.clone() }
+    }
+
+    /// What a name means now; what cannot be looked up means what it meant.
+    fn resolve(&mut self, name: &str) -> BTreeSet<IpAddr> {
+        let known = self.names.get(name);
+        if let Some((at, addresses)) = known
+            && at.elapsed() < NAME_AGE
+        {
+            return addresses.clone();
+        }
+        let found = match (name, 0u16).to_socket_addrs() {
+            Ok(found) => found.map(|address| address.ip()).collect(),
+            Err(error) => {
+                tracing::warn!(%error, name, "a name that is to be left alone cannot be resolved");
+                known.map(|(_, addresses)| addresses.clone()).unwrap_or_default()
+            }
+        };
+        if self.names.len() < NAMES || self.names.contains_key(name) {
+            self.names.insert(name.to_owned(), (Instant::now(), found.clone()));
+        }
+        found
+    }
+
+    /// What the kubelet's probes come from.
+    fn node_addresses(&mut self) -> BTreeSet<IpAddr> {
+        let (at, addresses) = &mut self.addresses;
+        if at.is_none_or(|at| at.elapsed() >= NODE_AGE)
+            && let Some(host) = &self.host
+        {
+            match host.addresses() {
+                Ok(found) => *addresses = found.into_iter().collect(),
+                Err(error) => tracing::debug!(%error, "cannot read the node's addresses"),
+            }
+            *at = Some(Instant::now());
+        }
+        addresses.clone()
+    }
+}
+
+/// What a user calls a pod's owner: the Deployment of a ReplicaSet, told by the hash that both carry.
+fn workload(owner: &str, labels: &BTreeMap<String, String>) -> String {
+    let (kind, name) = owner.split_once('/').unwrap_or((owner, ""));
+    nodetap_core::pod::resolved::workload(kind, name, labels)
+}
+
+/// The pod as decisions are made of it.
+pub(super) fn facts(pod: &pods::Pod) -> Pod {
+    use nodetap_core::pod::facts::{Container, Kind};
+    let kind = |kind| match kind {
+        pods::Kind::App => Kind::App,
+        pods::Kind::Init => Kind::Init,
+        pods::Kind::Sidecar => Kind::Sidecar,
+        pods::Kind::Ephemeral => Kind::Ephemeral,
+    };
+    let container = |container: &pods::Container| Container {
+        name: container.name.clone(),
+        kind: kind(container.kind),
+        image: container.image.clone(),
+        id: container.id.clone(),
+        ports: container.ports.iter().copied().collect(),
+    };
+    Pod {
+        uid: pod.uid.clone(),
+        namespace: pod.namespace.clone(),
+        name: pod.name.clone(),
+        annotations: pod.annotations.clone(),
+        host_network: pod.host_network,
+        runtime_class: pod.runtime_class.clone(),
+        addresses: pod.ips.iter().copied().collect(),
+        ended: matches!(pod.phase.as_str(), "Succeeded" | "Failed"),
+        mesh: pod.mesh,
+        containers: pod.containers.iter().map(container).collect(),
+        service_ports: BTreeSet::new(),
+    }
+}

@@ -1,0 +1,170 @@
+//! `nodetap agent` on a cluster's machine, and what it says of itself.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::cluster::host::ADDRESS;
+use crate::cluster::inside::Inside;
+use crate::cluster::pod::BarePod;
+use crate::cluster::{Cluster, NODE};
+use crate::folder::Folder;
+use crate::process::{Stream, children};
+use crate::wait::{DEADLINE, eventually};
+use crate::{http, nodetap};
+
+/// The first port of agents' metrics; each agent of a cluster has one of its own.
+const METRICS: u16 = 19_464;
+
+/// A running agent.
+#[derive(Debug)]
+pub struct Agent<'a> {
+    cluster: &'a Cluster,
+    process: Inside,
+    metrics: u16,
+}
+
+/// What agents of one node share.
+#[derive(Debug)]
+pub struct Node {
+    /// Where their records lie.
+    pub records: Folder,
+    run: Folder,
+}
+
+impl Node {
+    /// A node on which no agent has run yet.
+    ///
+    /// # Errors
+    /// When its folders cannot be made.
+    pub fn new() -> Result<Self> {
+        Ok(Self { records: Folder::new()?, run: Folder::new()? })
+    }
+
+    /// The command line of an agent.
+    ///
+    /// # Errors
+    /// When a path is no text.
+    pub fn command(&self, cluster: &Cluster, metrics: u16, more: &[&str]) -> Result<Command> {
+        let text = |path: &Path| path.to_str().map(str::to_owned).context("a path that is no text");
+        let mut command = nodetap::command(&["agent", "--node", NODE]);
+        command.args(["--kubeconfig", &text(&cluster.kubeconfig())?, "--namespace", "default"]);
+        command.args(["--out", &text(&self.records)?, "--run", &text(&self.run)?]);
+        command.args(["--metrics", &format!("{ADDRESS}:{metrics}"), "--workers", "2", "--grace", "5"]);
+        command.args(more);
+        Ok(command)
+    }
+}
+
+impl<'a> Agent<'a> {
+    /// Starts one. `number` tells it from others of the same cluster.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(cluster: &'a Cluster, node: &Node, number: u16, more: &[&str]) -> Result<Self> {
+        let metrics = METRICS + number;
+        let process = cluster.start(&node.command(cluster, metrics, more)?)?;
+        Ok(Self { cluster, process, metrics })
+    }
+
+    /// Starts one, and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn ready(cluster: &'a Cluster, node: &Node, number: u16, more: &[&str]) -> Result<Self> {
+        let agent = Self::start(cluster, node, number, more)?;
+        agent.until_ready()?;
+        Ok(agent)
+    }
+
+    /// Waits until it is ready.
+    ///
+    /// # Errors
+    /// With what it says and has logged, when it does not become ready.
+    pub fn until_ready(&self) -> Result<()> {
+        let ready = eventually(DEADLINE, "a ready agent", || self.page("/readyz").ok());
+        ready.map(drop).with_context(|| format!("it said: {}", self.process.so_far(Stream::Err)))
+    }
+
+    /// A page of its admin server; an error unless the answer is 200.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn page(&self, path: &str) -> Result<String> {
+        let stream = self.cluster.host().dial(format!("{ADDRESS}:{}", self.metrics).parse()?)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        Ok(String::from_utf8(http::get_over(stream, path)?)?)
+    }
+
+    /// What it does for each pod.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn targets(&self) -> Result<Vec<Value>> {
+        Ok(serde_json::from_str(&self.page("/debug/targets")?)?)
+    }
+
+    /// The value of a line of its metrics, by its beginning.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn metric(&self, line: &str) -> Result<f64> {
+        let page = self.page("/metrics")?;
+        let found = page.lines().find_map(|found| found.strip_prefix(line)?.trim().parse().ok());
+        found.with_context(|| format!("no {line} in {page}"))
+    }
+
+    /// Waits until the pod is in this state (`capturing`, `refused`, …).
+    ///
+    /// # Errors
+    /// With what the agent says of it, when it is not.
+    pub fn until(&self, pod: &BarePod<'_>, state: &str) -> Result<Value> {
+        let mut last = Value::Null;
+        let found = eventually(DEADLINE, "a pod's state", || {
+            last = self.targets().ok()?.into_iter().find(|target| target["uid"] == pod.uid())?;
+            (last["state"] == state).then(|| last.clone())
+        });
+        found.with_context(|| format!("{state}; at last: {last}; it said: {}", self.process.so_far(Stream::Err)))
+    }
+
+    /// The keeper's process id.
+    pub fn keeper(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// The worker's process id.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn worker(&self) -> Result<u32> {
+        children(self.process.pid()).first().copied().context("no worker")
+    }
+
+    /// Sends a signal to the keeper.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        self.process.so_far(Stream::Err)
+    }
+
+    /// Asks it to end, and waits for that.
+    ///
+    /// # Errors
+    /// When it does not, or not well.
+    pub fn end(mut self) -> Result<String> {
+        self.process.signal(Signal::TERM)?;
+        let finished = self.process.finish()?;
+        ensure!(finished.code() == 0, "it ended with {}: {}", finished.code(), finished.err);
+        Ok(finished.err)
+    }
+}
