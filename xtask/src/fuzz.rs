@@ -33,9 +33,9 @@ const LONGEST: u32 = 4096;
 /// When a target crashed: the input that did it is named.
 pub(crate) fn run(seconds: u32, filter: Option<&str>) -> Result<()> {
     packages::ensure(&[packages::GXX])?;
-    let binary = build()?;
     let folder = workspace::target_dir()?.join("fuzz");
     std::fs::create_dir_all(&folder)?;
+    let binary = build(&folder)?;
     let names = names(&binary, &folder)?;
     let wanted: Vec<&String> = names.iter().filter(|name| filter.is_none_or(|part| name.contains(part))).collect();
     if wanted.is_empty() {
@@ -75,10 +75,13 @@ fn fuzz(binary: &Path, name: &str, seconds: u32, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn build() -> Result<PathBuf> {
+fn build(folder: &Path) -> Result<PathBuf> {
     let mut cargo = Command::new(workspace::cargo());
-    // We are the compiler's wrapper, too: see [`compile`].
-    cargo.env("RUSTC_WORKSPACE_WRAPPER", std::env::current_exe()?).env(INSTRUMENT, "1");
+    // We are the compiler's wrapper, too: see [`compile`]. A copy, because the tests' build may have put another xtask in
+    // our place, and then this program has no name any more.
+    let wrapper = folder.join("compiler");
+    std::fs::copy("/proc/self/exe", &wrapper).context("cannot copy this program")?;
+    cargo.env("RUSTC_WORKSPACE_WRAPPER", &wrapper).env(INSTRUMENT, "1");
     cargo.args(["build", "--quiet", "--package", PACKAGE]).current_dir(workspace::root()?);
     process::run(&mut cargo)?;
     Ok(workspace::target_dir()?.join("debug").join(PACKAGE))
