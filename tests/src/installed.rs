@@ -38,6 +38,14 @@ pub fn kubernetes() -> Result<PathBuf> {
     place.context("the programs of Kubernetes are not built: run `cargo xtask setup --for test`")
 }
 
+/// The folder with etcd.
+///
+/// # Errors
+/// Says how to get it, when it is not there.
+pub fn etcd() -> Result<PathBuf> {
+    folder("NODETAP_ETCD", "test-etcd").context("etcd is not built: run `cargo xtask setup --for test`")
+}
+
 fn part(name: &str) -> Result<PathBuf> {
     let folder = folder("NODETAP_PEERS", "test-peers");
     let place = folder.context("the tests' peers are not installed: run `cargo xtask setup --for test`")?.join(name);

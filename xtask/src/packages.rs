@@ -29,7 +29,6 @@ pub(crate) const CNI: Program = program("/usr/lib/cni/ptp", "containernetworking
 pub(crate) const CONTAINERD: Program = program("containerd", "containerd");
 pub(crate) const CURL: Program = program("curl", "curl");
 pub(crate) const DANTED: Program = program("danted", "dante-server");
-pub(crate) const ETCD: Program = program("etcd", "etcd-server");
 pub(crate) const GCC: Program = program("gcc", "gcc libc6-dev");
 pub(crate) const GIT: Program = program("git", "git");
 pub(crate) const GO: Program = program("go", "golang-go");

@@ -42,7 +42,7 @@ impl Tier {
             Tier::None => None,
             Tier::Netns => lacks_namespaces(),
             Tier::Kernel => lacks_namespaces().or_else(lacks_kernel),
-            Tier::Cluster => lacks_namespaces().or_else(lacks_kernel).or_else(|| lacks_programs(&["etcd", "iptables"])),
+            Tier::Cluster => lacks_namespaces().or_else(lacks_kernel).or_else(|| lacks_programs(&["iptables"])),
             Tier::Node => Tier::Cluster.lacks().or_else(|| lacks_programs(&["containerd", "runc"])),
         }
     }

@@ -43,7 +43,7 @@ rules:
 pub(super) fn start(host: &Host, authority: &Authority, api: &Api) -> Result<()> {
     let bin = installed::kubernetes()?;
     let folder = host.folder();
-    let mut etcd = Command::new("etcd");
+    let mut etcd = Command::new(installed::etcd()?.join("etcd"));
     etcd.args(["--data-dir", "/run/etcd", "--unsafe-no-fsync", "--listen-peer-urls=http://127.0.0.1:2380"]);
     etcd.args(["listen-client-urls", "advertise-client-urls"].map(|name| format!("--{name}=http://{ETCD}")));
     host.serve("etcd", etcd)?;

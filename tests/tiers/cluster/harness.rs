@@ -128,6 +128,15 @@ fn a_user_outside_may_do_what_rbac_says_and_the_audit_log_tells() {
 }
 
 #[test]
+fn the_api_server_streams_lists() {
+    let cluster = Cluster::shared().unwrap();
+    let path = "/api/v1/services?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan\
+                &allowWatchBookmarks=true&timeoutSeconds=1";
+    let events = cluster.api("GET", path, None).unwrap().to_string();
+    assert!(events.contains("ADDED") && events.contains("k8s.io/initial-events-end"), "{events}");
+}
+
+#[test]
 fn many_pods_are_made_in_one_go_and_a_cluster_that_ends_leaves_nothing() {
     let cluster = Cluster::up().unwrap();
     let manifests: Vec<_> =

@@ -231,6 +231,10 @@ impl Supervisor {
         }
     }
 
+    #[allow(
+        clippy::vec_box,
+        reason = "a change brings one pod or all, in the same box; a bare pod is large for a channel"
+    )]
     fn all_pods(&mut self, all: Vec<Box<pods::Pod>>) {
         let here: BTreeSet<&String> = all.iter().map(|pod| &pod.uid).collect();
         let gone: Vec<String> = self.pods.keys().filter(|uid| !here.contains(uid)).cloned().collect();
