@@ -8,7 +8,6 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use nodetap_core::exchange::{Direction, Event, Target};
 use nodetap_core::pod::config::Config;
@@ -24,13 +23,11 @@ use super::link::Link;
 use super::stats::{Stats, TargetSink};
 use super::steered::Steered;
 use crate::capture::namespace::{Inside, Namespace};
-use crate::capture::{self, Hooks, Ignore, Steer};
+use crate::capture::{self, Hooks, Ignore, POD_PACE, Steer};
 use crate::netns::Netns;
 
 /// Connections that wait for accept(); the kernel lowers it to net.core.somaxconn.
 const BACKLOG: i32 = 4096;
-/// How stale the picture of other programs' listeners in a pod may be; what the hooks see is known at once.
-const PACE: Duration = Duration::from_secs(10);
 
 /// What acts: one of each in a process.
 #[derive(Debug)]
@@ -227,7 +224,7 @@ impl Held {
     fn new_hooks(&self, tools: &Tools) -> Result<HeldHooks, String> {
         let Some(hooks) = &tools.hooks else { return Err("the kernel programs are not loaded".into()) };
         let namespace: Arc<dyn Namespace> = Arc::new(Within(self.netns.clone()));
-        let options = capture::Options { target: Arc::clone(&self.target), tls: Policy::Untouched, pace: PACE };
+        let options = capture::Options { target: Arc::clone(&self.target), tls: Policy::Untouched, pace: POD_PACE };
         let mut target = hooks.target(namespace, options).map_err(|error| error.to_string())?;
         let steering = Arc::new(Steered::new(target.steering(), Arc::clone(&self.target), self.tls.clone()));
         let sink = self.mutable();

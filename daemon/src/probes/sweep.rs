@@ -127,7 +127,8 @@ pub(super) type Endpoint = (u64, [u32; 4], u32);
 /// lost; the next look at its namespace finds that.
 pub(super) fn prune(tables: &Tables, silent: &mut HashSet<Endpoint>) -> usize {
     let mut listening = locked(&tables.listening);
-    let now: Vec<_> = listening.iter().take(STEPS).flatten().filter(|(_, sockets)| *sockets == 0).collect();
+    let now: Vec<_> =
+        listening.iter().take(STEPS).flatten().filter(|(_, sockets)| sockets.cast_signed() <= 0).collect();
     let name = |place: &Place| (place.netns, place.endpoint.address, place.endpoint.port);
     let (long, new): (Vec<_>, Vec<_>) = now.into_iter().partition(|(place, _)| silent.contains(&name(&place.0)));
     *silent = new.iter().map(|(place, _)| name(&place.0)).collect();
