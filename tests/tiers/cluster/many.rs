@@ -4,6 +4,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nodetap_tests::agent::{Agent, Node};
+use nodetap_tests::bars::bar;
 use nodetap_tests::cluster::Cluster;
 use nodetap_tests::wait::{DEADLINE, eventually};
 use nodetap_tests::{http, memory, records};
@@ -60,9 +61,9 @@ fn two_hundred_and_fifty_pods_are_captured_within_seconds_and_in_little_memory()
         threads(worker)
     );
     let optimised = std::env::var_os("NODETAP_OPTIMISED").is_some();
-    assert!(took < Duration::from_secs(if optimised { 2 } else { 15 }), "{took:?}");
+    bar(took < Duration::from_secs(if optimised { 2 } else { 15 }), &format!("all held after {took:?}"));
     assert!(resident < if optimised { MEMORY } else { 4 * MEMORY }, "{} MiB", resident >> 20);
-    assert!(busy < if optimised { 0.01 } else { 0.05 }, "{busy}");
+    bar(busy < if optimised { 0.01 } else { 0.05 }, &format!("{busy} of a processor when idle"));
     drop(pods);
     agent.end().unwrap();
 }

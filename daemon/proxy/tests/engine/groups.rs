@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nodetap_core::exchange::{Event, Outcome};
 use nodetap_proxy::engine::{GroupLimits, TOO_MANY_CONNECTIONS};
 
-use crate::harness::{Tunnels, connect, drain, echo, engine, exchanges, say, wait_until};
+use crate::harness::{Tunnels, bar, connect, drain, echo, engine, exchanges, say, wait_until};
 
 #[test]
 fn groups_come_and_go_while_others_are_served() {
@@ -127,7 +127,7 @@ fn four_thousand_listeners_are_opened_and_closed_in_no_time() {
     let since = Instant::now();
     drop(groups);
     let closed = since.elapsed();
-    assert!(opened < Duration::from_secs(2) && closed < Duration::from_secs(2), "{opened:?} {closed:?}");
+    bar(opened.max(closed) < Duration::from_secs(2), &format!("opened in {opened:?}, closed in {closed:?}"));
 }
 
 /// A request with a body of which the last byte is missing.

@@ -169,3 +169,10 @@ pub(crate) fn wait_until(what: &str, mut is: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(2));
     }
 }
+
+/// A bar that is a time or a share of a processor: it is told always, and held against the clock only where the machine
+/// has nothing else to do and `NODETAP_BARS` says so (`cargo xtask soak` does).
+pub(crate) fn bar(met: bool, what: &str) {
+    eprintln!("bar {}met: {what}", if met { "" } else { "not " });
+    assert!(met || std::env::var_os("NODETAP_BARS").is_none(), "{what}");
+}
