@@ -93,6 +93,7 @@ pub(super) fn work(options: &Agent, node: String, channel: Option<Channel>) -> R
         proc: options.proc.clone(),
         dry_run: options.dry_run,
         pod_connections: options.pod_connections,
+        pod_bytes: usize::try_from(options.pod_bytes).unwrap_or(usize::MAX),
         engine,
         hooks,
         recorder,

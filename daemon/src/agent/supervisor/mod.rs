@@ -77,6 +77,7 @@ pub(super) struct Parts {
     pub proc: PathBuf,
     pub dry_run: bool,
     pub pod_connections: u64,
+    pub pod_bytes: usize,
     pub engine: Engine,
     pub hooks: Option<Hooks>,
     pub recorder: Recorder,
@@ -140,9 +141,11 @@ pub(super) struct Supervisor {
 
 impl Supervisor {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { node, proc, dry_run, pod_connections, engine, hooks, recorder, finder, reporter, .. } = parts;
+        let Parts {
+            node, proc, dry_run, pod_connections, pod_bytes, engine, hooks, recorder, finder, reporter, ..
+        } = parts;
         Self {
-            tools: Tools { engine, hooks, link: parts.link, connections: pod_connections },
+            tools: Tools { engine, hooks, link: parts.link, connections: pod_connections, kept: pod_bytes },
             finder,
             reporter,
             recorder,
