@@ -95,7 +95,8 @@ fn programs() -> Verdict {
         Ok(_) => Verdict::Good("the kernel takes all of them".into()),
         Err(error) if error.is_permission() => Verdict::Bad(
             error.to_string(),
-            "use sudo, or grant it once: `sudo setcap cap_bpf,cap_net_admin+ep \"$(command -v nodetap)\"`".into(),
+            "use sudo, or grant it once: `sudo setcap cap_bpf,cap_perfmon,cap_net_admin+ep \"$(command -v nodetap)\"`"
+                .into(),
         ),
         Err(error) => Verdict::Bad(
             error.to_string(),

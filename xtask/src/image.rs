@@ -34,8 +34,8 @@ pub(crate) fn run(to: Option<&Path>, program: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-/// The image's name and tag.
-pub(crate) fn reference() -> String {
+/// The image's name and tag; `deploy/` says the same.
+fn reference() -> String {
     format!("{NAME}:{}", env!("CARGO_PKG_VERSION"))
 }
 

@@ -87,7 +87,11 @@ impl Error {
     pub fn is_permission(&self) -> bool {
         let mut source: Option<&(dyn std::error::Error + 'static)> = Some(self);
         while let Some(error) = source {
-            // EPERM: a capability is missing. EACCES is the verifier's word, and no capability helps.
+            // EPERM: a capability is missing. EACCES is the verifier's word, and no capability helps, except where it says
+            // that more is allowed to others (CAP_PERFMON).
+            if error.to_string().contains("prohibited for !root") {
+                return true;
+            }
             let errno = error.downcast_ref::<io::Error>().and_then(rustix::io::Errno::from_io_error);
             if errno == Some(rustix::io::Errno::PERM) {
                 return true;

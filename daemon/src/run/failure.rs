@@ -14,8 +14,8 @@ const USAGE: u8 = 2;
 /// Anything else.
 const FAILED: u8 = 1;
 
-const GRANT: &str = "run it with sudo, or grant it once: `sudo setcap cap_bpf,cap_net_admin+ep \"$(command -v nodetap)\"` \
-                     and start it in a group of your own: `systemd-run --user --scope -p Delegate=yes nodetap run …`";
+const GRANT: &str = "run it with sudo, or grant it once: \
+                     `sudo setcap cap_bpf,cap_perfmon,cap_net_admin+ep \"$(command -v nodetap)\"` and start it in a group of your own: `systemd-run --user --scope -p Delegate=yes nodetap run …`";
 
 /// Everything that can stand in the way.
 #[derive(Debug, Error)]

@@ -179,6 +179,23 @@ fn nodetap_listens_nowhere_that_another_machine_could_reach() {
 }
 
 #[test]
+fn three_capabilities_are_enough() {
+    let _machine = machine::shared();
+    let folder = Folder::new().unwrap();
+    // The fourth is for the control group alone, whose folder may be somebody else's.
+    let mut lessened = program("setpriv", &["--bounding-set=-all,+bpf,+perfmon,+net_admin,+dac_override"]);
+    lessened.arg(nodetap::binary()).args(["run", "--quiet", "--out"]).arg(folder.join("out")).args(["--", "true"]);
+    let finished = Process::start(&mut lessened).unwrap().finish().unwrap();
+    assert_eq!(finished.code(), 0, "{finished:?}");
+    // Without one of them it says which ones it wants.
+    let mut lacking = program("setpriv", &["--bounding-set=-all,+bpf,+net_admin,+dac_override"]);
+    lacking.arg(nodetap::binary()).args(["run", "--quiet", "--out"]).arg(folder.join("out")).args(["--", "true"]);
+    let finished = Process::start(&mut lacking).unwrap().finish().unwrap();
+    assert_eq!(finished.code(), 77, "{finished:?}");
+    assert!(finished.err.contains("cap_bpf,cap_perfmon,cap_net_admin"), "{finished:?}");
+}
+
+#[test]
 fn a_command_run_for_another_user_is_that_user() {
     let _machine = machine::shared();
     let folder = Folder::new().unwrap();

@@ -415,9 +415,9 @@ impl Supervisor {
         self.ask_for_secrets(&mut pod);
         let mut rounds = 0;
         loop {
+            pod.look(&self.hands());
+            let plan = self.plan(&pod);
             let mut hands = self.hands();
-            pod.look(&hands);
-            let plan = plan::plan(pod.wanted.as_ref(), &pod.observed, hands.now);
             let steps = plan.steps.clone();
             let changed = pod.plan.as_ref() != Some(&plan);
             pod.plan = Some(plan);
@@ -453,6 +453,16 @@ impl Supervisor {
         }
         self.show(&pod);
         Some(pod)
+    }
+
+    /// The pod is among `self.pods` no more while it is worked on.
+    fn plan(&self, pod: &Pod) -> plan::Plan {
+        let (wanted, now) = (pod.wanted.as_ref(), self.millis());
+        let others = self.pods.values().filter_map(|other| Some((other.wanted.as_ref()?, &other.observed)));
+        match pod.config().and_then(|_| plan::refused_beside(&pod.observed, others)) {
+            Some(refusal) => plan::plan_refused(wanted, refusal, &pod.observed, now),
+            None => plan::plan(wanted, &pod.observed, now),
+        }
     }
 
     fn ask_for_secrets(&mut self, pod: &mut Pod) {

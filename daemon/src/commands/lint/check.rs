@@ -54,7 +54,8 @@ pub(super) struct Line {
 impl Line {
     fn of(key: Option<&str>, text: String) -> Self {
         // The line begins with the key: it need not be said twice.
-        let rest = key.and_then(|key| text.strip_prefix(key)).and_then(|rest| rest.strip_prefix(": "));
+        let rest = key.and_then(|key| text.strip_prefix(key));
+        let rest = rest.and_then(|rest| rest.strip_prefix(": ").or_else(|| rest.strip_prefix(' ')));
         Self { text: rest.map_or_else(|| text.clone(), str::to_owned), key: key.map(str::to_owned) }
     }
 }

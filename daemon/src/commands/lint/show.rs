@@ -144,7 +144,7 @@ pub(super) fn keys(as_json: bool, out: &mut dyn Write) -> io::Result<()> {
             let default = if key.default.is_empty() { String::new() } else { format!(" [{}]", key.default) };
             match key.handling {
                 Handling::Ignored(why) => writeln!(out, "  {}: {why}", key.name)?,
-                _ => writeln!(out, "  {}{default}\n      {}: {}", key.name, key.meaning, key.kind.accepted())?,
+                _ => writeln!(out, "  {}: {}{default}\n      {}", key.name, key.meaning, key.kind.accepted())?,
             }
         }
         Ok(())

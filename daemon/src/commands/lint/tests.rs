@@ -99,7 +99,10 @@ fn a_namespace_counts_for_its_pods_and_is_wrong_by_itself() {
     assert!(well);
     assert!(out.contains("Pod/shop/p  yes      transparent  what listens  all       namespace shop"), "{out}");
     assert_eq!(aside.lines().count(), 1);
-    assert!(aside.starts_with("warning: /web.yaml:1/Namespace/shop/nodetap.io/injct: "), "{aside}");
+    assert!(
+        aside.starts_with("warning: /web.yaml:1/Namespace/shop/nodetap.io/injct: (on namespace shop) is no"),
+        "{aside}"
+    );
     let (_, aside, well) = lint(&format!("{}---\n{pod}", namespace.replace("'true'", "ja")), &[]);
     assert!(!well);
     assert!(

@@ -11,14 +11,14 @@ mod tests;
 mod verdict;
 mod want;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 pub use finish::{DRAIN, LINGER, QUIET};
 pub use step::Step;
 
 use super::decision::Decision;
 use super::facts::Pod;
-use super::observed::{Held, Listener, Millis, NamespaceId, Observed, Open, Place, Steering};
+use super::observed::{Held, Listener, Millis, Observed, Open, Place, Steering};
 use super::refusal::Refusal;
 use super::state::{Off, State};
 use super::wish::Wish;
@@ -53,57 +53,34 @@ impl Plan {
     }
 }
 
-/// Plans for a whole node: all pods that it has, and all of which something is held.
-pub fn node(
-    wanted: &BTreeMap<String, Wanted>,
-    observed: &BTreeMap<String, Observed>,
-    now: Millis,
-) -> BTreeMap<String, Plan> {
-    let nothing = Observed::default();
-    let refused = refused_here(wanted, observed);
-    let uids: BTreeSet<&String> = wanted.keys().chain(observed.keys()).collect();
-    let plan = |uid: &String| {
-        let (wanted, observed) = (wanted.get(uid), observed.get(uid).unwrap_or(&nothing));
-        let outcome = match refused.get(uid) {
-            Some(refusal) => Outcome::Refused(vec![refusal.clone()]),
-            None => Outcome::of(wanted, observed),
-        };
-        (uid.clone(), make(wanted, outcome, observed, now))
-    };
-    uids.into_iter().map(plan).collect()
-}
-
 /// Plans for one pod. `wanted`: nothing when the API server does not know it any more.
 pub fn plan(wanted: Option<&Wanted>, observed: &Observed, now: Millis) -> Plan {
     make(wanted, Outcome::of(wanted, observed), observed, now)
 }
 
-/// What is refused because of other pods on the node.
-fn refused_here(wanted: &BTreeMap<String, Wanted>, observed: &BTreeMap<String, Observed>) -> BTreeMap<String, Refusal> {
-    let mut places: BTreeMap<NamespaceId, Vec<&String>> = BTreeMap::new();
-    let mut asked = Vec::new();
-    let asks = |one: &Wanted| matches!(one.decision.wish, Wish::Capture(_)) && !one.pod.ended;
-    for (uid, _) in wanted.iter().filter(|(_, one)| asks(one)) {
-        let here = observed.get(uid);
-        asked.push((here.is_none_or(|here| here.held.is_none()), uid));
-        if let Some(Place::Found(namespace)) = here.map(|here| &here.place) {
-            places.entry(namespace.id).or_default().push(uid);
+/// The same, of a pod that is refused because of the others on its node ([`refused_beside`]).
+pub fn plan_refused(wanted: Option<&Wanted>, refusal: Refusal, observed: &Observed, now: Millis) -> Plan {
+    make(wanted, Outcome::Refused(vec![refusal]), observed, now)
+}
+
+/// Is a pod that asks to be captured refused because of the others on its node? Never two of them are in one network
+/// namespace, whatever somebody found; and a node has a limit, within which those that are captured already stay.
+pub fn refused_beside<'a>(
+    observed: &Observed,
+    others: impl Iterator<Item = (&'a Wanted, &'a Observed)>,
+) -> Option<Refusal> {
+    let mut held = 0;
+    for (other, seen) in others {
+        held += usize::from(seen.held.is_some());
+        let asks = matches!(other.decision.wish, Wish::Capture(_)) && !other.pod.ended;
+        match (&observed.place, &seen.place) {
+            (Place::Found(here), Place::Found(there)) if asks && here.id == there.id => {
+                return Some(Refusal::SharedNetwork(format!("{}/{}", other.pod.namespace, other.pod.name)));
+            }
+            _ => {}
         }
     }
-    let mut refused = BTreeMap::new();
-    for uids in places.values().filter(|uids| uids.len() > 1) {
-        for uid in uids {
-            let others = uids.iter().filter(|other| other != &uid).filter_map(|other| wanted.get(*other));
-            let names: Vec<_> = others.map(|other| format!("{}/{}", other.pod.namespace, other.pod.name)).collect();
-            refused.insert((*uid).clone(), Refusal::SharedNetwork(names.join(", ")));
-        }
-    }
-    // Whoever is captured already goes first.
-    asked.sort_unstable();
-    for (_, uid) in asked.into_iter().skip(MOST_PODS) {
-        refused.entry(uid.clone()).or_insert(Refusal::NodeFull(MOST_PODS));
-    }
-    refused
+    (observed.held.is_none() && held >= MOST_PODS).then_some(Refusal::NodeFull(MOST_PODS))
 }
 
 fn make(wanted: Option<&Wanted>, outcome: Outcome<'_>, observed: &Observed, now: Millis) -> Plan {

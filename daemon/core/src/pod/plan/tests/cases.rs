@@ -2,7 +2,8 @@
 
 use super::world::{NAMESPACE, World, container, found};
 use crate::pod::observed::{Failure, Listener, NamespaceId, Place};
-use crate::pod::plan::{DRAIN, LINGER, QUIET, Step, node};
+use crate::pod::plan::{DRAIN, LINGER, MOST_PODS, QUIET, Step, plan_refused, refused_beside};
+use crate::pod::refusal::Refusal;
 use crate::pod::samples::listening;
 use crate::pod::state::{Off, State};
 
@@ -374,25 +375,27 @@ fn two_pods_are_never_in_one_network() {
     one.done();
     let mut two = World::web(&[ASKED]);
     two.pod.as_mut().unwrap().name = "web-2".into();
-    let wanted = [("a", &one), ("b", &two)].map(|(uid, world)| (uid.to_owned(), world.wanted().unwrap())).into();
-    let observed = [("a", &one), ("b", &two)].map(|(uid, world)| (uid.to_owned(), world.observed.clone())).into();
-    let plans = node(&wanted, &observed, one.now);
-    assert_eq!(plans["a"].state.reason(), "SharedNetwork");
-    assert_eq!(plans["a"].steps[0].to_string(), "steer nothing");
-    assert!(!plans["b"].steps.iter().any(Step::is_work));
+    let (wanted, other) = (one.wanted().unwrap(), two.wanted().unwrap());
+    for (seen, beside) in [(&one, (&other, &two.observed)), (&two, (&wanted, &one.observed))] {
+        let refusal = refused_beside(&seen.observed, [beside].into_iter()).unwrap();
+        let plan = plan_refused(seen.wanted().as_ref(), refusal, &seen.observed, seen.now);
+        assert_eq!(plan.state.reason(), "SharedNetwork");
+        assert_eq!(plan.steps[0].is_work(), seen.observed.held.is_some(), "what is held is let go");
+    }
+    two.annotate(&[]);
+    assert_eq!(refused_beside(&one.observed, [(&two.wanted().unwrap(), &two.observed)].into_iter()), None);
 }
 
 #[test]
 fn a_node_has_a_limit_and_those_that_are_captured_stay() {
-    let world = World::web(&[ASKED]);
-    let wanted = (0..=super::super::MOST_PODS).map(|n| (format!("{n:05}"), world.wanted().unwrap())).collect();
-    let mut held = world.clone();
+    let mut held = World::web(&[ASKED]);
     held.done();
-    let observed = [("01024".to_owned(), held.observed.clone())].into();
-    let plans = node(&wanted, &observed, held.now);
-    assert_eq!(plans["01024"].state, State::Capturing);
-    assert_eq!(plans["01023"].state.reason(), "NodeFull");
-    assert_eq!(plans.values().filter(|plan| matches!(plan.state, State::Refused(_))).count(), 1);
+    held.observed.place = Place::Unknown;
+    let (wanted, new) = (held.wanted().unwrap(), World::web(&[ASKED]));
+    let beside = |many: usize| std::iter::repeat_n((&wanted, &held.observed), many);
+    assert_eq!(refused_beside(&new.observed, beside(MOST_PODS - 1)), None);
+    assert_eq!(refused_beside(&new.observed, beside(MOST_PODS)), Some(Refusal::NodeFull(MOST_PODS)));
+    assert_eq!(refused_beside(&held.observed, beside(MOST_PODS)), None);
 }
 
 #[test]
