@@ -12,7 +12,7 @@ use crate::agent::{self, Agent, options::LogFormat};
 use crate::commands::pause::{Pause, Resume};
 use crate::commands::{ca, export::Export, lint::Lint, ls::Ls, show::Show, tail::Tail};
 use crate::run::{self, Failure, options};
-use crate::{child, doctor, proxy};
+use crate::{child, controller, doctor, proxy};
 
 /// Exit code for a command line that makes no sense, as clap's own.
 const USAGE: u8 = 2;
@@ -41,6 +41,8 @@ enum Command {
     Tail(Tail),
     /// Write a recording for other programs
     Export(Export),
+    /// Serve the cluster's API, and put what workloads say on their pods
+    Controller(controller::options::Controller),
     /// Stop all capture in a cluster at once, until `nodetap resume`
     Pause(Pause),
     /// Go on with capture after `nodetap pause`
@@ -101,6 +103,13 @@ pub fn main() -> ExitCode {
         Command::Show(show) => show.run(),
         Command::Tail(tail) => tail.run(),
         Command::Export(export) => export.run(),
+        Command::Controller(options) => match controller::controller(&options) {
+            Ok(code) => ExitCode::from(code),
+            Err(failure) => {
+                let _ = writeln!(std::io::stderr(), "nodetap controller: {failure}");
+                ExitCode::FAILURE
+            }
+        },
         Command::Pause(pause) => pause.run(),
         Command::Resume(resume) => resume.run(),
         Command::Ca(ca) => ca.run(),

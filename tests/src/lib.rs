@@ -8,6 +8,7 @@ pub mod agent;
 pub mod client;
 pub mod clients;
 pub mod cluster;
+pub mod controller;
 pub mod folder;
 pub mod hearing;
 pub mod http;

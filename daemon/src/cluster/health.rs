@@ -18,6 +18,12 @@ pub enum Call {
     Lease,
     Authority,
     Certificates,
+    Agents,
+    FrontProxy,
+    Election,
+    ApiService,
+    Workloads,
+    Resolved,
 }
 
 impl Call {
@@ -31,6 +37,12 @@ impl Call {
             Self::Lease => "lease",
             Self::Authority => "authority",
             Self::Certificates => "certificates",
+            Self::Agents => "agents",
+            Self::FrontProxy => "front_proxy",
+            Self::Election => "election",
+            Self::ApiService => "api_service",
+            Self::Workloads => "workloads",
+            Self::Resolved => "resolved",
         }
     }
 }

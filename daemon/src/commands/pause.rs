@@ -11,10 +11,8 @@ use serde_json::json;
 
 use super::output::{Failure, report};
 use super::remote::{Access, Connection, one_line};
+use crate::cluster::pause::{KEY, NAME};
 
-/// The ConfigMap that holds the switch, and its key: agents read the same.
-const NAME: &str = "nodetap-pause";
-const KEY: &str = "all";
 /// Who wrote it, in the API server's words.
 const MANAGER: &str = "nodetap-pause";
 /// Where nodetap is installed when nobody says otherwise.

@@ -108,7 +108,7 @@ impl Access {
 pub(super) struct Remote {
     runtime: Runtime,
     client: Client,
-    pub(super) namespace: String,
+    namespace: String,
 }
 
 /// How an answer ended.
@@ -153,9 +153,11 @@ impl Remote {
                 }
             }
             match next {
-                // Only ever forward.
+                None => return Ok(Ended::Whole),
                 Some(at) if ask.after.is_none_or(|before| before < at) => ask.after = Some(at),
-                _ => return Ok(Ended::Whole),
+                Some(_) => {
+                    return Err(Failure::new("the cluster's next page begins where this one did: records are missing"));
+                }
             }
         }
     }
@@ -191,6 +193,8 @@ impl Remote {
 
     fn ask(&self, id: &str, ask: &Ask) -> Result<Answer<'_>, Failure> {
         let namespace = &self.namespace;
+        // It stands in the path.
+        let ask = Ask { namespace: None, ..ask.clone() };
         let path = format!("/apis/{GROUP}/{VERSION}/namespaces/{namespace}/exchanges{id}?{}", ask.query());
         let request = Request::get(path).header(ACCEPT, MEDIA_TYPE).body(Body::empty());
         let request = request.map_err(|_| Failure::bad_input(format!("{namespace:?} is no namespace")))?;

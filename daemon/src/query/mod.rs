@@ -14,7 +14,7 @@ pub mod serve;
 pub mod wire;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// Group and version of the cluster's API.
 pub const GROUP: &str = "capture.nodetap.io";

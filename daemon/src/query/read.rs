@@ -17,8 +17,8 @@ use crate::store::read::{Entry, Error, Index, Kind};
 
 /// Records of a page at most, and when nobody says.
 pub const PAGE: usize = 10_000;
-/// How long a page may take: the API server waits for 60 s.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a page may take: the controller, and before it the API server, wait for the slowest.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// How often the folder is looked at for what is new.
 const POLL: Duration = Duration::from_millis(200);
 /// A sign of life when nothing is new.
@@ -27,6 +27,8 @@ const QUIET: Duration = Duration::from_secs(10);
 const LOOK: usize = 256;
 /// Records that are named when an id fits more than one.
 pub const CANDIDATES: usize = 8;
+/// The reason of the notice before records that an id fits all of.
+pub const SEVERAL: &str = "several";
 /// Damages that are named; the others are counted.
 const DAMAGES: usize = 8;
 
@@ -55,6 +57,9 @@ pub fn answer(folder: &Path, ask: &Ask, filter: &Filter, out: &mut dyn Take) -> 
     let only_new = ask.watch && ask.tail.unwrap_or_default() == 0 && ask.after.is_none();
     let mut index = Index::read_since(folder, if only_new { Some(now()) } else { oldest })?;
     let mut follower = ask.watch.then(|| Follower::after(&index, folder));
+    if !ask.losses && !ask.watch && ask.after.is_none() && losses(&mut index, filter, out)?.is_err() {
+        return Ok(());
+    }
     let mut page = Page { ask, chosen: Chosen::new(filter, ask.messages), start, said: 0 };
     let told = if only_new { Ok(()) } else { page.tell(&mut index, out)? };
     if told.is_err() || damages(&index, out).is_err() {
@@ -88,7 +93,7 @@ impl Page<'_> {
                 return Ok(Err(Unwanted));
             }
             if let Some(next) = last
-                && (self.said >= limit || number % LOOK == 0 && self.start.elapsed() > PATIENCE)
+                && (self.said >= limit || number > begin && number % LOOK == 0 && self.start.elapsed() > PATIENCE)
             {
                 let why = format!("this page ends after {} records; the next one begins at `continue`", self.said);
                 let notice = notice("page_end", why, Some(next.to_string()));
@@ -186,6 +191,9 @@ pub fn find(folder: &Path, id: &str, filter: &Filter, out: &mut dyn Take) -> Res
         ([Event::Message(message)], [_, ..]) => Some((message.exchange, 1)),
         _ => None,
     };
+    if fitting.len() > 1 && !out.take(Item::Notice(notice(SEVERAL, format!("{id} fits more than one record"), None))) {
+        return Ok(());
+    }
     for event in fitting {
         if !out.take(Item::Record(event)) {
             return Ok(());
@@ -229,6 +237,21 @@ fn follow(follower: &mut Follower, filter: &Filter, out: &mut dyn Take) -> Resul
             return Ok(());
         }
     }
+}
+
+/// Whoever looks at records is told that some are missing.
+fn losses(index: &mut Index, filter: &Filter, out: &mut dyn Take) -> Result<Result<(), Unwanted>, Error> {
+    let of_pods = Filter { pods: filter.pods.clone(), since: filter.since, ..Filter::default() };
+    for number in 0..index.entries.len() {
+        let entry = index.entries.get(number).copied().filter(|entry| entry.kind() == Kind::Loss);
+        let Some(entry) = entry else { continue };
+        if index.event(entry)?.is_some_and(|loss| of_pods.matches(&loss)) {
+            let detail = "records were lost: `nodetap ls --losses`, or losses=true, says when and why".to_owned();
+            let said = out.take(Item::Notice(notice("losses", detail, None)));
+            return Ok(if said { Ok(()) } else { Err(Unwanted) });
+        }
+    }
+    Ok(Ok(()))
 }
 
 fn damages(index: &Index, out: &mut dyn Take) -> Result<(), Unwanted> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use nodetap_core::exchange::{
-    Body, Bytes, Connection, Direction, Event, Exchange, Message, MessageKind, Outcome, Protocol, Sender,
+    Body, Bytes, Connection, Direction, Event, Exchange, Loss, Message, MessageKind, Outcome, Protocol, Sender,
     StreamMessage, Timing, Via,
 };
 use nodetap_core::segment;
@@ -79,10 +79,13 @@ fn message(number: u64, seq: u64) -> Event {
 }
 
 pub(crate) fn write(folder: &Path, events: &[Event]) {
+    write_as(folder, &format!("{}.seg", Ulid::from(u128::from(START / 1000) << 80)), events);
+}
+
+pub(crate) fn write_as(folder: &Path, name: &str, events: &[Event]) {
     let mut bytes = segment::header(START, 7).to_vec();
     events.iter().for_each(|event| segment::encode(event, 7, &mut bytes).unwrap());
-    let name = Ulid::from((u128::from(START / 1000) << 80) + u128::from(std::process::id()));
-    std::fs::write(folder.join(format!("{name}.seg")), bytes).unwrap();
+    std::fs::write(folder.join(name), bytes).unwrap();
 }
 
 #[derive(Debug, Default)]
@@ -267,6 +270,21 @@ fn messages_come_at_their_time_or_right_behind_their_exchange() {
 }
 
 #[test]
+fn whoever_reads_records_is_told_that_some_were_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let Event::Exchange(lost) = exchange(5) else { unreachable!() };
+    let target = Arc::clone(&lost.connection.target);
+    let loss = Loss { time: START, until: START, target, reason: "queue_full".into(), exchanges: 1, bytes: 2 };
+    write(folder.path(), &[exchange(1), Event::Loss(loss)]);
+    assert_eq!(names(&ask(folder.path(), &Ask::default())), ["losses", "1"]);
+    assert_eq!(names(&ask(folder.path(), &Ask { losses: true, ..Ask::default() })), ["?"]);
+    assert_eq!(
+        names(&ask(folder.path(), &Ask { namespace: Some("shop".into()), ..Ask::default() })),
+        <[&str; 0]>::default()
+    );
+}
+
+#[test]
 fn one_record_is_found_by_a_part_of_its_id_and_brings_its_messages() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), &[exchange(1), message(1, 0), exchange(2), message(9, 0), message(9, 1)]);
@@ -283,8 +301,8 @@ fn one_record_is_found_by_a_part_of_its_id_and_brings_its_messages() {
     assert_eq!(seek(&id(exchange(2)).to_lowercase()[18..]), ["2"]);
     // Its exchange is not written yet.
     assert_eq!(seek(&id(exchange(9))), ["9#0", "9#1"]);
-    // Both, and the message: without messages.
-    assert_eq!(seek(&id(exchange(1))[..8]).len(), 5);
+    // All of them begin alike, and are listed without what belongs to them.
+    assert_eq!(seek(&id(exchange(1))[..8]), ["several", "1", "2", "1#0", "9#0", "9#1"]);
     assert!(seek("ZZZ").is_empty());
 }
 
@@ -297,9 +315,7 @@ fn what_is_new_is_told_after_the_sign_that_says_so_and_reading_ends_when_nobody_
     let path = folder.path().to_owned();
     let later = std::thread::spawn(move || {
         std::thread::sleep(std::time::Duration::from_millis(300));
-        let mut bytes = segment::header(START, 9).to_vec();
-        segment::encode(&exchange(0), 9, &mut bytes).unwrap();
-        std::fs::write(path.join("7ZZZZZZZZZZZZZZZZZZZZZZZZZ.open"), bytes).unwrap();
+        write_as(&path, "7ZZZZZZZZZZZZZZZZZZZZZZZZZ.open", &[exchange(0)]);
     });
     answer(folder.path(), &ask, &ask.filter(0).unwrap(), &mut taken).unwrap();
     later.join().unwrap();

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests panics like the tests themselves")]
 
 mod agent;
+mod controller;
 mod harness;
 mod outage;
+mod reading;
 mod support;

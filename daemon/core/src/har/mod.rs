@@ -79,8 +79,18 @@ impl<W: Write> Writer<W> {
     }
 
     /// Closes what is open; without it the file is no JSON.
-    pub fn finish(mut self) -> io::Result<W> {
-        self.out.write_all(b"\n]}}\n")?;
+    pub fn finish(self) -> io::Result<W> {
+        self.finish_saying("")
+    }
+
+    /// The same, with a comment on the whole log: what it lacks.
+    pub fn finish_saying(mut self, comment: &str) -> io::Result<W> {
+        self.out.write_all(b"\n]")?;
+        if !comment.is_empty() {
+            self.out.write_all(br#","comment":"#)?;
+            serde_json::to_writer(&mut self.out, comment)?;
+        }
+        self.out.write_all(b"}}\n")?;
         self.out.flush()?;
         Ok(self.out)
     }

@@ -90,7 +90,12 @@ pub const KEYS: [Key; 44] = [
     does("host-resolution", Kind::Word(&RESOLUTIONS), "smart", "name peers by their address; none: do not"),
     does("kube-api-support", Kind::Flag, "false", "capture calls to the Kubernetes API"),
     own("reset-older-connections", Kind::Flag, "false", "close idle connections that are older than the capture"),
-    own("record-labels", Kind::Labels, "", "labels of the pod that its records carry"),
+    own(
+        "record-labels",
+        Kind::Labels,
+        "",
+        "labels of the pod that its records carry, beside app and app.kubernetes.io/name, component and instance",
+    ),
     own("containers", Kind::Containers, "all but known proxies", "containers that are captured"),
     ignores("insert-init-first", NO_CONTAINER, "init container goes first"),
     ignores("tls-java-tool-options", NO_CHANGE, "add JAVA_TOOL_OPTIONS"),

@@ -24,6 +24,11 @@ const NAME_AGE: Duration = Duration::from_secs(30);
 /// Names whose meaning is remembered.
 const NAMES: usize = 1024;
 
+/// Labels that records carry whether they were chosen or not: those that pods are commonly told apart by, so that
+/// `nodetap ls -l app=web` finds something.
+const COMMON: [&str; 4] =
+    ["app", "app.kubernetes.io/name", "app.kubernetes.io/component", "app.kubernetes.io/instance"];
+
 /// What the node knows beside the pod.
 #[derive(Debug)]
 pub(super) struct Surroundings {
@@ -46,7 +51,7 @@ impl Surroundings {
     /// Who the pod is called in records.
     pub(super) fn target(&self, pod: &pods::Pod, config: Option<&Config>) -> Arc<Target> {
         let chosen = |key: &str| config.is_some_and(|config| config.record_labels.contains(key));
-        let labels = pod.labels.iter().filter(|(key, _)| chosen(key));
+        let labels = pod.labels.iter().filter(|(key, _)| COMMON.contains(&key.as_str()) || chosen(key));
         Arc::new(Target {
             kind: TargetKind::Pod,
             name: pod.name.clone(),
