@@ -74,7 +74,12 @@ fn what_a_workload_says_is_put_on_its_pods_changed_there_and_taken_away() {
     let manifests = [
         workload("Deployment", "web", &format!("{{replicas: 2, {}}}", selecting("web"))),
         workload("StatefulSet", "db", &format!("{{serviceName: db, {}}}", selecting("db"))),
-        workload("DaemonSet", "log", &format!("{{{}}}", selecting("log"))),
+        // The node says nothing of being ready.
+        workload(
+            "DaemonSet",
+            "log",
+            &format!("{{{}}}", selecting("log").replace("spec: {", "spec: {tolerations: [{operator: Exists}], ")),
+        ),
         workload("ReplicaSet", "bare", &format!("{{replicas: 1, {}}}", selecting("bare"))),
         workload("Job", "once", &format!("{{{job}}}")),
         workload("CronJob", "yearly", &cron),
@@ -83,16 +88,6 @@ fn what_a_workload_says_is_put_on_its_pods_changed_there_and_taken_away() {
     std::fs::write(&file, manifests.concat()).unwrap();
     cluster.kubectl(&["-n", &shop, "apply", "-f", &file.display().to_string()]).unwrap();
     cluster.kubectl(&["-n", &shop, "create", "job", "--from=cronjob/yearly", "now"]).unwrap();
-    // The node of this cluster takes no pods of its own accord.
-    let path = format!("/apis/apps/v1/namespaces/{shop}/daemonsets/log");
-    let daemon_set = cluster.api("GET", &path, None).unwrap()["metadata"]["uid"].clone();
-    let owner =
-        json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "log", "uid": daemon_set, "controller": true});
-    let log = json!({
-        "metadata": {"name": "log-1", "labels": {"app": "log"}, "ownerReferences": [owner]},
-        "spec": {"nodeName": "bare", "containers": [{"name": "a", "image": "none"}]},
-    });
-    cluster.api("POST", &format!("/api/v1/namespaces/{shop}/pods"), Some(&log)).unwrap();
     let set = r#"{"nodetap.io/inject":"true"}"#;
     let web = format!("Deployment/web {set}");
     until_resolved(cluster, &replica, &shop, "web", &[&web, &web]);
