@@ -77,24 +77,34 @@ fn the_daemonset_as_shipped_captures_pods_with_the_rights_and_capabilities_that_
         told.then_some(())
     })
     .unwrap();
+    // A watch is written down when it ends.
+    cluster.kubectl(&["-n", "nodetap", "delete", "daemonset", "nodetap-agent"]).unwrap();
+    let granted = granted(&manifests(&cluster, AGENT));
+    let mut unused = Vec::new();
+    let all_used = eventually(DEADLINE, "that every right is used", || {
+        // A list is a watch where the API server streams it, and what is applied is made by a patch.
+        let used = used(&cluster);
+        let told = |(resource, verb): &&(String, String)| verb == "list" || resource == "leases" && verb == "create";
+        unused = granted.difference(&used).filter(|right| !told(right)).cloned().collect();
+        unused.is_empty().then_some(())
+    });
+    all_used.unwrap_or_else(|error| panic!("{error:#}; granted and never used: {unused:?}"));
+}
+
+/// What the agent has asked of the API server, as resource and verb; nothing of it was refused.
+fn used(cluster: &Cluster) -> BTreeSet<(String, String)> {
     let user = "system:serviceaccount:nodetap:nodetap-agent";
     let audit = cluster.audit().unwrap();
     let ours: Vec<&Value> = audit.iter().filter(|event| event["user"]["username"] == user).collect();
     let refused: Vec<&&Value> = ours.iter().filter(|event| event["responseStatus"]["code"] == 403).collect();
     assert!(refused.is_empty(), "{refused:?}");
-    let used: BTreeSet<(String, String)> = ours
-        .iter()
-        .map(|event| {
-            let object = &event["objectRef"];
-            let sub = object["subresource"].as_str().map(|sub| format!("/{sub}")).unwrap_or_default();
-            let resource = format!("{}{sub}", object["resource"].as_str().unwrap_or_default());
-            (resource, event["verb"].as_str().unwrap_or_default().to_owned())
-        })
-        .collect();
-    let granted = granted(&manifests(&cluster, AGENT));
-    println!("used: {used:?}");
-    let unused: Vec<_> = granted.difference(&used).collect();
-    assert!(unused.is_empty(), "granted and never used: {unused:?}");
+    let asked = |event: &&Value| {
+        let object = &event["objectRef"];
+        let sub = object["subresource"].as_str().map(|sub| format!("/{sub}")).unwrap_or_default();
+        let resource = format!("{}{sub}", object["resource"].as_str().unwrap_or_default());
+        (resource, event["verb"].as_str().unwrap_or_default().to_owned())
+    };
+    ours.iter().map(asked).collect()
 }
 
 /// What the agent's roles grant, as resource and verb.
