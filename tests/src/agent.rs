@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -28,21 +29,27 @@ pub struct Agent<'a> {
     metrics: u16,
 }
 
-/// What agents of one node share.
+/// What agents of one node share. There is one of it at a time: bare pods of all tests stand on one node, and agents that
+/// do not know of each other would each capture all of them.
 #[derive(Debug)]
 pub struct Node {
     /// Where their records lie.
     pub records: Folder,
     run: Folder,
+    _alone: MutexGuard<'static, ()>,
 }
 
+static ALONE: Mutex<()> = Mutex::new(());
+
 impl Node {
-    /// A node on which no agent has run yet.
+    /// A node on which no agent has run yet; waits until the one before is gone.
     ///
     /// # Errors
     /// When its folders cannot be made.
     pub fn new() -> Result<Self> {
-        Ok(Self { records: Folder::new()?, run: Folder::new()? })
+        // Whoever panicked has left nothing that the next one could find.
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Self { records: Folder::new()?, run: Folder::new()?, _alone: alone })
     }
 
     /// The command line of an agent.

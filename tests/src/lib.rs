@@ -5,6 +5,7 @@
 //! Everything that is started here is ended when its value is dropped, also when a test panics.
 
 pub mod agent;
+pub mod bars;
 pub mod client;
 pub mod clients;
 pub mod cluster;

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use nodetap_core::exchange::{Direction, Event, Target};
 use nodetap_core::pod::config::Config;
@@ -24,7 +26,12 @@ use super::stats::{Stats, TargetSink};
 use super::steered::Steered;
 use crate::capture::namespace::{Inside, Namespace};
 use crate::capture::{self, Hooks, Ignore, POD_PACE, Steer};
+use crate::cgroup;
+use crate::kubepods::{self, Census, Older};
 use crate::netns::Netns;
+
+/// For so long nothing happened on a connection that may be closed because it is older than the hooks.
+const IDLE: Duration = Duration::from_secs(2);
 
 /// Connections that wait for accept(); the kernel lowers it to net.core.somaxconn.
 const BACKLOG: i32 = 4096;
@@ -35,8 +42,10 @@ pub(super) struct Tools {
     pub engine: Engine,
     pub hooks: Option<Hooks>,
     pub link: Link,
-    /// Connections of one pod at a time.
+    /// Connections of one group of listeners of a pod at a time.
     pub connections: u64,
+    /// Bytes that the taps of such a group keep together of what is open; its records say what that cost.
+    pub kept: usize,
 }
 
 /// A pod's network namespace, for those who make something inside.
@@ -74,6 +83,8 @@ pub(super) struct Held {
     steering: Steer,
     explicit: BTreeMap<Listener, HeldListener>,
     config: Option<Box<Config>>,
+    /// What containers had open when the hooks came, of those that are to lose it.
+    older: Vec<Older>,
     older_closed: bool,
     key: String,
 }
@@ -169,6 +180,7 @@ impl Held {
             steering: Steer::default(),
             explicit: BTreeMap::new(),
             config: None,
+            older: Vec::new(),
             older_closed: false,
             key,
         }
@@ -196,6 +208,11 @@ impl Held {
             steering: Steering { inbound: self.steering.inbound, outbound: self.steering.outbound },
             older_closed: self.older_closed,
         }
+    }
+
+    /// The hooks, once there are some.
+    pub(super) fn hooks(&self) -> Option<&Arc<capture::Target>> {
+        self.hooks.as_ref().map(|hooks| &hooks.hooks)
     }
 
     /// Open connections.
@@ -249,6 +266,18 @@ impl Held {
         let hooked = self.hook(tools)?;
         let attached = hooked.hooks.attach(path).map_err(|error| error.to_string())?;
         self.attached.insert(container.to_owned(), attached);
+        if self.config.as_ref().is_some_and(|config| config.reset_older_connections) {
+            self.note_older(path).map_err(|error| format!("cannot count the connections that are older: {error}"))?;
+        }
+        Ok(())
+    }
+
+    /// Nothing of it is steered yet: whatever a container has open now is older than its capture.
+    fn note_older(&mut self, path: &Path) -> io::Result<()> {
+        let groups: Vec<u64> =
+            cgroup::within(path).into_iter().filter_map(|path| Some(path.metadata().ok()?.ino())).collect();
+        self.older.push(Older::of(&Census::take(&self.netns)?, &groups, |_| false));
+        self.older_closed = false;
         Ok(())
     }
 
@@ -396,8 +425,17 @@ impl Held {
         self.explicit.values_mut().for_each(|held| held.mark.verified = false);
     }
 
-    /// Closes idle connections that are older than the hooks.
+    /// Closes idle connections that are older than the hooks, once; the others stay, and are counted.
     pub(super) fn close_older(&mut self) -> Result<(), String> {
+        if !self.older.is_empty() {
+            let failed = |error: io::Error| format!("cannot close the connections that are older: {error}");
+            let census = Census::take(&self.netns).map_err(failed)?;
+            for older in &self.older {
+                let kubepods::Reset { ended, busy } = older.reset(&self.netns, &census, IDLE).map_err(failed)?;
+                tracing::info!(pod = %self.target.name, ended, busy, "connections older than the capture");
+            }
+            self.older.clear();
+        }
         self.older_closed = true;
         Ok(())
     }
@@ -485,7 +523,7 @@ impl Held {
 }
 
 fn limits(tools: &Tools) -> GroupLimits {
-    GroupLimits { connections: tools.connections }
+    GroupLimits { connections: tools.connections, kept: tools.kept }
 }
 
 /// What a configuration comes to on this node.

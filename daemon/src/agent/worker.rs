@@ -75,12 +75,13 @@ pub(super) fn work(options: &Agent, node: String, channel: Option<Channel>) -> R
             admin::serve(address, numbers, &view, &health)
         })
         .transpose()?;
-    let pulse = Arc::new(AtomicU64::new(0));
+    let (pulse, open) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let channel = channel.map(Arc::new);
     if let Some(channel) = &channel {
         hear(Arc::clone(channel), events.clone()).map_err(Failure::internal("listen to the keeper"))?;
-        let beat = Beat { channel: Arc::clone(channel), liveness: engine.liveness(), pulse: Arc::clone(&pulse) };
-        beat.start(view.clone()).map_err(Failure::internal("show the keeper that we run"))?;
+        let (pulse, open) = (Arc::clone(&pulse), Arc::clone(&open));
+        let beat = Beat { channel: Arc::clone(channel), liveness: engine.liveness(), pulse, open };
+        beat.start().map_err(Failure::internal("show the keeper that we run"))?;
     }
     let finder = Finder::new(Proc::at(&options.proc))?;
     watch_cgroups(options.cgroup.as_deref(), events.clone())?;
@@ -92,6 +93,7 @@ pub(super) fn work(options: &Agent, node: String, channel: Option<Channel>) -> R
         proc: options.proc.clone(),
         dry_run: options.dry_run,
         pod_connections: options.pod_connections,
+        pod_bytes: usize::try_from(options.pod_bytes).unwrap_or(usize::MAX),
         engine,
         hooks,
         recorder,
@@ -100,6 +102,7 @@ pub(super) fn work(options: &Agent, node: String, channel: Option<Channel>) -> R
         view,
         link: Link::new(channel),
         pulse,
+        open,
         patience: Instant::now() + PATIENCE,
         secrets,
     };
@@ -158,10 +161,11 @@ struct Beat {
     liveness: Liveness,
     /// Counted up by the supervisor whenever it has done something.
     pulse: Arc<AtomicU64>,
+    open: Arc<AtomicU64>,
 }
 
 impl Beat {
-    fn start(self, view: View) -> io::Result<()> {
+    fn start(self) -> io::Result<()> {
         let thread = std::thread::Builder::new().name("nodetap-beat".into());
         thread.spawn(move || {
             let (mut seen, mut since) = (0, Instant::now());
@@ -171,7 +175,7 @@ impl Beat {
                     (seen, since) = (pulse, Instant::now());
                 }
                 if self.liveness.silence() < HUNG && since.elapsed() < BUSY {
-                    let open = view.targets().iter().map(|target| target.stats.open()).sum();
+                    let open = self.open.load(Ordering::Relaxed);
                     if self.channel.send(&Message::Beat(open), None).is_err() {
                         return;
                     }

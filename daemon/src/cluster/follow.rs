@@ -19,6 +19,10 @@ const PAGE: u32 = 100;
 /// A server that does not end a streamed list in this time does not know what one is.
 const LISTED: Duration = Duration::from_secs(20);
 
+/// A try that has not failed for so long has succeeded: a watch of what does not change is silent. Longer than a
+/// connection may take.
+const QUIET: Duration = Duration::from_secs(8);
+
 /// What happened to the objects that are watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change<V> {
@@ -91,22 +95,32 @@ async fn read<O, V>(
     let mut stream = pin!(stream);
     let mut backoff = Backoff::default();
     let mut listing: Option<Vec<V>> = None;
-    let mut streamed = false;
+    let (mut streamed, mut failed) = (false, false);
     loop {
-        let next = stream.next();
-        let item = if streaming && listing.is_some() {
-            match tokio::time::timeout(LISTED, next).await {
+        let patience = match (streaming && listing.is_some(), failed) {
+            (true, _) => Some(LISTED),
+            (false, true) => Some(QUIET),
+            (false, false) => None,
+        };
+        let item = match patience {
+            None => stream.next().await,
+            Some(patience) => match tokio::time::timeout(patience, stream.next()).await {
                 Ok(item) => item,
+                Err(_) if failed => {
+                    // Nothing happens, and nothing fails: it watches again.
+                    health.well(call);
+                    failed = false;
+                    continue;
+                }
                 Err(_) => return Ended::NotStreamed,
-            }
-        } else {
-            next.await
+            },
         };
         // kube's watches do not end.
         let Some(item) = item else { return Ended::Unheard };
         let change = match item {
             Ok(event) => {
                 health.well(call);
+                failed = false;
                 backoff.success();
                 match event {
                     Event::Init => {
@@ -136,6 +150,7 @@ async fn read<O, V>(
                 let forgotten = trouble.class == "410";
                 let wait = backoff.after_failure(trouble.wait, random());
                 health.ill(call, trouble);
+                failed = true;
                 if !forgotten {
                     tokio::time::sleep(wait).await;
                 }

@@ -4,6 +4,7 @@
 mod agent;
 mod controller;
 mod harness;
+mod many;
 mod outage;
 mod reading;
 mod support;

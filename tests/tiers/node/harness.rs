@@ -9,8 +9,9 @@ const SAYS: &str = "import http.server\n\
         def do_GET(self):\n        \
             self.send_response(200); self.send_header('Content-Length', '5'); self.end_headers()\n        \
             self.wfile.write(b'hello')\n\
+    server = http.server.HTTPServer(('', 8080), Handler)\n\
     print('it listens', flush=True)\n\
-    http.server.HTTPServer(('', 8080), Handler).serve_forever()\n";
+    server.serve_forever()\n";
 
 #[test]
 fn a_deployment_runs_from_an_image_of_the_distributions_nginx_and_is_reached_through_its_service() {

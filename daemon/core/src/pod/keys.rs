@@ -89,7 +89,12 @@ pub const KEYS: [Key; 44] = [
     does("capture-node-traffic", Kind::Flag, "false", "capture what the node calls, the kubelet's probes too"),
     does("host-resolution", Kind::Word(&RESOLUTIONS), "smart", "name peers by their address; none: do not"),
     does("kube-api-support", Kind::Flag, "false", "capture calls to the Kubernetes API"),
-    own("reset-older-connections", Kind::Flag, "false", "close idle connections that are older than the capture"),
+    own(
+        "reset-older-connections",
+        Kind::Flag,
+        "false",
+        "close idle connections that are older than the capture, of containers captured while this is set",
+    ),
     own(
         "record-labels",
         Kind::Labels,

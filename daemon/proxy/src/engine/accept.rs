@@ -2,6 +2,7 @@
 //! worker in turn. It never reads from a connection, and it waits for nobody: a group whose connections are not taken
 //! up fast enough waits in the kernel's queues, and the others do not.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -20,8 +21,9 @@ use crate::steering::{Arrival, Stray};
 
 /// Pause after an `accept()` that failed for want of descriptors or memory: the connections wait in the kernel.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
-/// Connections taken from one listener before the others get their turn.
+/// Connections taken from one listener, and from all listeners of one group, before the others get their turn.
 const ACCEPTS_PER_TURN: u32 = 16;
+const ACCEPTS_OF_GROUP: u32 = 32;
 /// Listeners that are heard of at once; those beyond come with the next look.
 const EVENTS: usize = 256;
 /// How soon a group that was backed up is looked at again.
@@ -32,7 +34,8 @@ pub(super) fn spawn(
     shared: Arc<Shared>,
     ids: UlidSource,
 ) -> io::Result<JoinHandle<()>> {
-    let mut acceptor = Acceptor { queues, shared, next: 0, ids, exhausted: false, muted: Vec::new() };
+    let mut acceptor =
+        Acceptor { queues, shared, next: 0, ids, exhausted: false, muted: Vec::new(), taken: HashMap::new() };
     std::thread::Builder::new().name("nodetap-accept".into()).spawn(move || acceptor.run())
 }
 
@@ -43,6 +46,8 @@ struct Acceptor {
     ids: UlidSource,
     /// The last accept() failed for want of descriptors or memory.
     exhausted: bool,
+    /// Connections taken of each group in this turn.
+    taken: HashMap<u64, u32>,
     /// Listeners that are not heard until the workers have caught up with their groups.
     muted: Vec<Arc<Door>>,
 }
@@ -64,6 +69,7 @@ impl Acceptor {
             self.unmute();
             // Nothing waits to be accepted any more, so nothing fails to be.
             self.exhausted &= !ready.is_empty();
+            self.taken.clear();
             for number in ready {
                 if let Some(door) = self.shared.doors.get(number) {
                     self.accept_from(&door);
@@ -94,11 +100,16 @@ impl Acceptor {
                 self.muted.push(Arc::clone(door));
                 return;
             }
+            // What is left is still there at the next look.
+            if self.taken.get(&door.group.id).is_some_and(|taken| *taken >= ACCEPTS_OF_GROUP) {
+                return;
+            }
             let listener = door.lock();
             let Some(listener) = &*listener else { return };
             match accept(listener) {
                 Ok((stream, client)) => {
                     self.exhausted = false;
+                    *self.taken.entry(door.group.id).or_default() += 1;
                     self.dispatch(door, stream, client);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::Shared;
 use super::group::{Seat, State};
+use super::turns::Turns;
 use crate::steering::Route;
 use crate::tunnel::Scratch;
 
@@ -32,6 +33,8 @@ pub(super) struct Desk {
     /// All connections of the worker share it.
     pub(super) scratch: Rc<Scratch>,
     pub(super) ids: Rc<RefCell<UlidSource>>,
+    /// Its connections. Nothing that runs in a turn touches it.
+    pub(super) turns: RefCell<Turns>,
     /// desk --reset what is open--> its connections
     cut: Notify,
     cutting: Cell<bool>,
@@ -44,7 +47,8 @@ impl Desk {
         scratch: Rc<Scratch>,
         ids: Rc<RefCell<UlidSource>>,
     ) -> Self {
-        Self { shared, group, scratch, ids, cut: Notify::new(), cutting: Cell::new(false) }
+        let turns = RefCell::default();
+        Self { shared, group, scratch, ids, turns, cut: Notify::new(), cutting: Cell::new(false) }
     }
 
     /// Returns when its connections have to be reset: the group or the whole engine ends.

@@ -4,7 +4,7 @@
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -13,6 +13,7 @@ use super::{Liveness, Shared};
 use crate::dial;
 use crate::sink::Sink;
 use crate::steering::Steering;
+use crate::tap::{Limits, Thrift};
 
 /// Connections of one group that wait for the workers before its listeners wait too (the rest waits in the kernel's
 /// queue).
@@ -23,6 +24,9 @@ const POLL: Duration = Duration::from_millis(2);
 const DRAIN_QUIET: Duration = Duration::from_millis(20);
 /// How long connections that were told to end may take to write their last record.
 const CUT_WAIT: Duration = Duration::from_secs(2);
+
+/// One part in so many beyond [`GroupLimits::kept`] is still no reason to give up heads.
+const OVERSPENT: usize = 4;
 
 /// A connection beyond [`GroupLimits::connections`] was reset; the word that the sink is told.
 pub const TOO_MANY_CONNECTIONS: &str = "too_many_connections";
@@ -45,12 +49,15 @@ impl std::fmt::Debug for Group {
 pub struct GroupLimits {
     /// Connections that are open at a time; what arrives beyond is reset and counted as [`TOO_MANY_CONNECTIONS`].
     pub connections: u64,
+    /// Bytes that all its taps keep together of what is open. When they are spent, next to nothing is kept of bodies, and
+    /// the records say so; when they are overspent by a quarter, large heads are not followed either.
+    pub kept: usize,
 }
 
 impl Default for GroupLimits {
     /// As much as there is.
     fn default() -> Self {
-        Self { connections: u64::MAX }
+        Self { connections: u64::MAX, kept: usize::MAX }
     }
 }
 
@@ -88,6 +95,16 @@ impl Served {
     /// Connections beyond [`GroupLimits::connections`], which were reset.
     pub fn refused(&self) -> u64 {
         self.state.refused.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that its taps keep now.
+    pub fn kept(&self) -> usize {
+        self.state.kept.load(Ordering::Relaxed)
+    }
+
+    /// Exchanges whose bodies are cut because of [`GroupLimits::kept`].
+    pub fn curtailed(&self) -> u64 {
+        self.state.curtailed.load(Ordering::Relaxed)
     }
 
     /// To ask from elsewhere whether the data plane runs.
@@ -160,6 +177,8 @@ pub(super) struct State {
     pub(super) sink: Arc<dyn Sink>,
     limits: GroupLimits,
     open: AtomicU64,
+    kept: AtomicUsize,
+    curtailed: AtomicU64,
     /// Those of `open` that no worker has looked at.
     waiting: AtomicU64,
     strays: AtomicU64,
@@ -182,6 +201,8 @@ impl State {
             sink,
             limits,
             open: AtomicU64::new(0),
+            kept: AtomicUsize::new(0),
+            curtailed: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
             strays: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -198,6 +219,28 @@ impl State {
         self.waiting.load(Ordering::Relaxed) >= QUEUE
     }
 
+    /// The limits of the tap of one more connection.
+    pub(super) fn share(&self, limits: &Limits) -> Limits {
+        limits.share(usize::try_from(self.open.load(Ordering::Relaxed)).unwrap_or(usize::MAX), self.limits.kept)
+    }
+
+    /// How much its taps should keep of what comes.
+    pub(super) fn thrift(&self) -> Thrift {
+        let (kept, limit) = (self.kept.load(Ordering::Relaxed), self.limits.kept);
+        if kept <= limit {
+            Thrift::None
+        } else if kept - limit <= limit / OVERSPENT {
+            Thrift::Bodies
+        } else {
+            Thrift::Heads
+        }
+    }
+
+    /// An exchange is cut because of that.
+    pub(super) fn curtail(&self) {
+        self.curtailed.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A connection without a known destination was reset.
     pub(super) fn stray(&self) {
         self.strays.fetch_add(1, Ordering::Relaxed);
@@ -212,6 +255,35 @@ impl State {
     pub(super) fn refuse(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
         self.sink.lost(TOO_MANY_CONNECTIONS, 1, 0);
+    }
+}
+
+/// What one tap is charged with, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Charge {
+    group: Arc<State>,
+    bytes: usize,
+}
+
+impl Charge {
+    pub(super) fn none(group: &Arc<State>) -> Self {
+        Self { group: Arc::clone(group), bytes: 0 }
+    }
+
+    /// It keeps so much now.
+    pub(super) fn set(&mut self, bytes: usize) {
+        let before = std::mem::replace(&mut self.bytes, bytes);
+        if bytes > before {
+            self.group.kept.fetch_add(bytes - before, Ordering::Relaxed);
+        } else if bytes < before {
+            self.group.kept.fetch_sub(before - bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.set(0);
     }
 }
 

@@ -14,6 +14,7 @@ mod group;
 mod opened;
 mod tapped;
 mod terminated;
+mod turns;
 mod worker;
 
 use std::io;

@@ -6,7 +6,6 @@ use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -14,8 +13,9 @@ use nodetap_core::exchange::{Connection, Event, Micros, UnixMicros};
 use nodetap_core::ulid::UlidSource;
 
 use super::desk::Desk;
+use super::group::Charge;
 use crate::steering::Destination;
-use crate::tap::{End, Side, Tap};
+use crate::tap::{End, Side, Tap, admit};
 use crate::tunnel::Watch;
 
 /// Time within a connection: monotonic, anchored at the moment it was accepted.
@@ -68,6 +68,7 @@ pub(super) struct Tapped<'a> {
     tick: &'a Tick,
     /// `None`: nobody wants records.
     tap: Option<Box<Tap>>,
+    charge: Charge,
     /// Empty between calls; kept to keep its allocation.
     events: Vec<Event>,
     /// Called when the client's first byte passes.
@@ -98,25 +99,33 @@ impl<'a> Tapped<'a> {
         tick: &'a Tick,
         connected: Option<Micros>,
     ) -> Self {
-        let tap = desk.group.sink.wants_records().then(|| {
-            let open = usize::try_from(desk.shared.open.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
-            Box::new(Tap::new(Arc::clone(connection), connected, desk.shared.limits.share(open)))
-        });
-        Self { desk, clock, connection, tick, tap, events: Vec::new(), first_word: None, first_end: None }
+        let tap = desk
+            .group
+            .sink
+            .wants_records()
+            .then(|| Box::new(Tap::new(Arc::clone(connection), connected, desk.group.share(&desk.shared.limits))));
+        let charge = Charge::none(&desk.group);
+        Self { desk, clock, connection, tick, tap, charge, events: Vec::new(), first_word: None, first_end: None }
     }
 
     pub(super) fn with_tap(&mut self, f: impl FnOnce(&mut Tap, UnixMicros, &mut UlidSource, &mut Vec<Event>)) {
         let Some(tap) = &mut self.tap else { return };
         let (now, events) = (self.clock.now(), &mut self.events);
         let ids = &mut *self.desk.ids.borrow_mut();
-        let sink = &self.desk.group.sink;
+        let (group, cap) = (&self.desk.group, self.desk.shared.limits.body);
+        let sink = &group.sink;
+        tap.save(group.thrift());
         if catch_unwind(AssertUnwindSafe(|| f(tap, now, ids, events))).is_err() {
             sink.lost("tap_panic", 1, 0);
             // What follows on this connection is still summed up.
             **tap = Tap::blind(Arc::clone(self.connection), "The tap failed here, which is nodetap's fault.");
         }
         self.tick.0.set(tap.due());
-        for event in self.events.drain(..) {
+        self.charge.set(tap.held());
+        for mut event in self.events.drain(..) {
+            if admit(&mut event, cap) {
+                group.curtail();
+            }
             sink.record(event);
         }
     }

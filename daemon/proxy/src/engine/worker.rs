@@ -1,15 +1,18 @@
-//! A worker: one thread, one runtime, one read buffer, and the connections that were dealt to it, by group.
+//! A worker: one thread, one runtime, one read buffer, and the connections that were dealt to it, by group: the groups
+//! take turns, and the connections of each share its turn.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::thread::JoinHandle;
 
 use nodetap_core::ulid::UlidSource;
 use tokio::sync::mpsc;
-use tokio::task::{JoinSet, LocalSet, spawn_local};
+use tokio::task::{JoinSet, LocalSet};
 
 use super::connection::serve;
 use super::desk::{Desk, Job};
@@ -31,6 +34,7 @@ pub(super) fn spawn(
             scratch: Rc::default(),
             ids: Rc::new(RefCell::new(ids)),
             open: Rc::default(),
+            groups: JoinSet::new(),
         };
         let local = LocalSet::new();
         local.spawn_local(pulse(index, shared));
@@ -40,19 +44,21 @@ pub(super) fn spawn(
 }
 
 /// Ends when the acceptor is gone and no connection is left.
-async fn run(desks: Desks, mut jobs: mpsc::UnboundedReceiver<Job>) {
-    let mut connections = JoinSet::new();
+async fn run(mut desks: Desks, mut jobs: mpsc::UnboundedReceiver<Job>) {
     loop {
         tokio::select! {
             // Cancel-safe per docs on `recv` and `join_next`.
             job = jobs.recv() => match job {
-                Some(job) => _ = connections.spawn_local(begin(desks.of(&job.seat.group), job)),
+                Some(job) => {
+                    let desk = desks.of(&job.seat.group);
+                    desk.turns.borrow_mut().add(begin(Rc::clone(&desk), job));
+                }
                 None => break,
             },
-            Some(_) = connections.join_next() => {}
+            Some(_) = desks.groups.join_next() => {}
         }
     }
-    while connections.join_next().await.is_some() {}
+    while desks.groups.join_next().await.is_some() {}
 }
 
 async fn begin(desk: Rc<Desk>, Job { stream, route, accepted, mut seat }: Job) {
@@ -68,25 +74,45 @@ struct Desks {
     scratch: Rc<Scratch>,
     ids: Rc<RefCell<UlidSource>>,
     open: Rc<RefCell<HashMap<u64, Rc<Desk>>>>,
+    /// What runs them.
+    groups: JoinSet<()>,
 }
 
 impl Desks {
     /// The desk of a group, which stands until the group ends.
-    fn of(&self, group: &Arc<State>) -> Rc<Desk> {
+    fn of(&mut self, group: &Arc<State>) -> Rc<Desk> {
         if let Some(desk) = self.open.borrow().get(&group.id) {
             return Rc::clone(desk);
         }
         let (scratch, ids) = (Rc::clone(&self.scratch), Rc::clone(&self.ids));
         let desk = Rc::new(Desk::new(Arc::clone(&self.shared), Arc::clone(group), scratch, ids));
         self.open.borrow_mut().insert(group.id, Rc::clone(&desk));
-        let (watched, open) = (Rc::clone(&desk), Rc::clone(&self.open));
-        spawn_local(async move {
-            watched.watch_for_cut().await;
-            watched.cut_all();
-            open.borrow_mut().remove(&watched.group.id);
-        });
+        self.groups.spawn_local(attend(Rc::clone(&desk), Rc::clone(&self.open)));
         desk
     }
+}
+
+/// Gives the connections of a desk their turns, until the group has ended and none of them is left.
+async fn attend(desk: Rc<Desk>, open: Rc<RefCell<HashMap<u64, Rc<Desk>>>>) {
+    // Beside the turns and not in one of them: they may be long in coming.
+    tokio::select! {
+        () = turns(&desk, false) => {}
+        () = desk.watch_for_cut() => {}
+    }
+    desk.cut_all();
+    // What may still be on its way here gets another desk, which ends at once.
+    open.borrow_mut().remove(&desk.group.id);
+    turns(&desk, true).await;
+}
+
+/// `last`: no connection will be added.
+async fn turns(desk: &Desk, last: bool) {
+    poll_fn(|cx| {
+        // Connections are added between turns, by the same thread.
+        let polled = desk.turns.borrow_mut().poll(cx);
+        if last && polled.is_ready() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 async fn pulse(index: usize, shared: Arc<Shared>) {

@@ -19,6 +19,7 @@ mod http1;
 mod http2;
 mod messages;
 mod sniff;
+mod thrift;
 pub(crate) mod tls;
 
 use std::borrow::Cow;
@@ -35,6 +36,8 @@ use sniff::{Guess, Sniff};
 use tls::Tls;
 
 use crate::tls::Reason;
+
+pub use thrift::{Thrift, admit};
 
 /// Who sent the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -87,13 +90,14 @@ impl Default for Limits {
     }
 }
 
-/// Bytes that the taps of one engine should keep together; what a connection may keep shrinks as there are more of them.
+/// Bytes that the taps of one group should keep together; what a connection may keep shrinks as there are more of them.
 const SHARED: usize = 64 * 1024 * 1024;
 
 impl Limits {
-    /// The limits of one of `open` connections: at 10,000 of them all taps together keep less than 400 MiB.
-    pub fn share(&self, open: usize) -> Self {
-        let share = SHARED / open.max(1);
+    /// The limits of one of `open` connections that may keep `together` so much: at 10,000 of them all taps keep less than
+    /// 400 MiB, whatever that is.
+    pub fn share(&self, open: usize, together: usize) -> Self {
+        let share = together.min(SHARED) / open.max(1);
         Self { body: self.body.min(share.max(1024)), waiting: self.waiting.min(share.max(self.head)), ..*self }
     }
 }
@@ -109,6 +113,9 @@ pub struct Tap {
     /// The TLS that is shown was to be opened.
     not_opened: Option<Reason>,
     limits: Limits,
+    /// The limits when nothing has to be saved.
+    full: Limits,
+    thrift: Thrift,
     bytes: Bytes,
     first_byte: Option<UnixMicros>,
     stage: Stage,
@@ -166,6 +173,8 @@ impl Tap {
             tls: None,
             not_opened: None,
             limits,
+            full: limits,
+            thrift: Thrift::None,
             bytes: Bytes::default(),
             first_byte: None,
             stage: Stage::Sniffing(Sniff::default()),

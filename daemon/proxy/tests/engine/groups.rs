@@ -1,4 +1,4 @@
-use std::io::{ErrorKind, Read as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nodetap_core::exchange::{Event, Outcome};
 use nodetap_proxy::engine::{GroupLimits, TOO_MANY_CONNECTIONS};
 
-use crate::harness::{Tunnels, connect, echo, engine, say, wait_until};
+use crate::harness::{Tunnels, bar, connect, drain, echo, engine, exchanges, say, wait_until};
 
 #[test]
 fn groups_come_and_go_while_others_are_served() {
@@ -85,7 +85,7 @@ fn listeners_can_be_closed_before_what_is_open_ends() {
 #[test]
 fn connections_beyond_the_limit_are_reset_and_counted() {
     let (engine, server) = (engine(1), echo());
-    let group = Tunnels::open(&engine, server, 1, GroupLimits { connections: 3 });
+    let group = Tunnels::open(&engine, server, 1, GroupLimits { connections: 3, ..GroupLimits::default() });
     let open: Vec<_> = (0..3).map(|_| group.connect()).collect();
     open.iter().for_each(|stream| say(stream, "hello").unwrap());
     for _ in 0..5 {
@@ -127,5 +127,41 @@ fn four_thousand_listeners_are_opened_and_closed_in_no_time() {
     let since = Instant::now();
     drop(groups);
     let closed = since.elapsed();
-    assert!(opened < Duration::from_secs(2) && closed < Duration::from_secs(2), "{opened:?} {closed:?}");
+    bar(opened.max(closed) < Duration::from_secs(2), &format!("opened in {opened:?}, closed in {closed:?}"));
+}
+
+/// A request with a body of which the last byte is missing.
+fn unfinished(stream: &TcpStream, length: usize) {
+    let head = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+    (&mut &*stream).write_all(&[head.as_bytes(), &vec![b'x'; length - 1]].concat()).unwrap();
+}
+
+#[test]
+fn what_the_connections_of_a_group_keep_together_has_a_limit_and_records_say_what_it_cost() {
+    const BODY: usize = 64 * 1024;
+    let (engine, server) = (engine(2), drain());
+    let limits = GroupLimits { kept: 8 * BODY, ..GroupLimits::default() };
+    let (floods, other) = (Tunnels::open(&engine, server, 1, limits), Tunnels::open(&engine, server, 1, limits));
+    let mut open = Vec::new();
+    for number in 1..=64 {
+        open.push(floods.connect());
+        unfinished(&open[number - 1], BODY);
+        wait_until("it is kept", || floods.served.kept() >= number.min(8) * (BODY - 1));
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    let kept = floods.served.kept();
+    assert!(kept <= 8 * BODY + 64 * 2 * 1024, "{kept} bytes are kept");
+    let stream = other.connect();
+    unfinished(&stream, BODY);
+    (&mut &stream).write_all(b"x").unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    wait_until("the other is recorded", || !other.told.events.lock().unwrap().is_empty());
+    let Tunnels { served, told, .. } = floods;
+    served.cut();
+    let cut = exchanges(&told).iter().filter(|exchange| !exchange.dropped.is_empty()).count();
+    assert!((40..64).contains(&cut), "{cut} records say that something was dropped");
+    assert!(exchanges(&told).iter().all(|exchange| exchange.request.body.size == BODY as u64 - 1));
+    let whole = &exchanges(&other.told)[0];
+    assert_eq!((whole.request.body.kept.len(), whole.dropped.len()), (BODY, 0), "another group has its own budget");
+    assert_eq!((other.served.kept(), other.served.curtailed()), (0, 0));
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use nodetap_core::exchange::{Connection, Direction, Event, Target, Via};
+use nodetap_core::exchange::{Connection, Direction, Event, Exchange, Target, Via};
 use nodetap_proxy::engine::{Engine, Group, GroupLimits, Served, Settings};
 use nodetap_proxy::sink::Sink;
 use nodetap_proxy::steering::{Arrival, Destination, Steering, Stray};
@@ -115,6 +115,44 @@ pub(crate) fn echo() -> SocketAddr {
     address
 }
 
+/// Takes everything and answers nothing.
+pub(crate) fn drain() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        while let Ok((stream, _)) = listener.accept() {
+            std::thread::spawn(move || std::io::copy(&mut &stream, &mut std::io::sink()));
+        }
+    });
+    address
+}
+
+/// The same on one thread, however many connections there are.
+pub(crate) fn swallow() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move { tokio::io::copy(&mut stream, &mut tokio::io::sink()).await });
+            }
+        });
+    });
+    address
+}
+
+pub(crate) fn exchanges(told: &Told) -> Vec<Exchange> {
+    let events = told.events.lock().unwrap();
+    let exchange = |event: &Event| match event {
+        Event::Exchange(exchange) => Some((**exchange).clone()),
+        _ => None,
+    };
+    events.iter().filter_map(exchange).collect()
+}
+
 /// Something goes there and comes back.
 pub(crate) fn say(mut stream: &TcpStream, text: &str) -> std::io::Result<()> {
     stream.write_all(text.as_bytes())?;
@@ -130,4 +168,11 @@ pub(crate) fn wait_until(what: &str, mut is: impl FnMut() -> bool) {
         assert!(since.elapsed() < PATIENCE, "not in time: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// A bar that is a time or a share of a processor: it is told always, and held against the clock only where the machine
+/// has nothing else to do and `NODETAP_BARS` says so (`cargo xtask soak` does).
+pub(crate) fn bar(met: bool, what: &str) {
+    eprintln!("bar {}met: {what}", if met { "" } else { "not " });
+    assert!(met || std::env::var_os("NODETAP_BARS").is_none(), "{what}");
 }

@@ -1,5 +1,6 @@
 //! Groups of listeners that come and go while one engine runs.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests panics like the tests themselves")]
 
+mod floods;
 mod groups;
 mod harness;

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use nodetap_core::exchange::{self, Loss, Target};
 use nodetap_core::pod::decision::Decision;
-use nodetap_core::pod::plan::{self, Wanted};
+use nodetap_core::pod::plan::{self, Step, Wanted};
 use nodetap_core::pod::state::State;
 use nodetap_proxy::engine::Engine;
 
@@ -77,6 +77,7 @@ pub(super) struct Parts {
     pub proc: PathBuf,
     pub dry_run: bool,
     pub pod_connections: u64,
+    pub pod_bytes: usize,
     pub engine: Engine,
     pub hooks: Option<Hooks>,
     pub recorder: Recorder,
@@ -86,6 +87,8 @@ pub(super) struct Parts {
     pub link: Link,
     /// Counted up whenever something was done.
     pub pulse: Arc<AtomicU64>,
+    /// Connections that are open, as told to the keeper.
+    pub open: Arc<AtomicU64>,
     /// After this the node is asked for, though the list of pods has not come.
     pub patience: Instant,
     /// Where Secrets are asked for.
@@ -118,6 +121,7 @@ pub(super) struct Supervisor {
     own_cgroup: u64,
     dry_run: bool,
     pulse: Arc<AtomicU64>,
+    open: Arc<AtomicU64>,
     started: Instant,
     patience: Instant,
     pods: BTreeMap<String, Pod>,
@@ -137,9 +141,11 @@ pub(super) struct Supervisor {
 
 impl Supervisor {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { node, proc, dry_run, pod_connections, engine, hooks, recorder, finder, reporter, .. } = parts;
+        let Parts {
+            node, proc, dry_run, pod_connections, pod_bytes, engine, hooks, recorder, finder, reporter, ..
+        } = parts;
         Self {
-            tools: Tools { engine, hooks, link: parts.link, connections: pod_connections },
+            tools: Tools { engine, hooks, link: parts.link, connections: pod_connections, kept: pod_bytes },
             finder,
             reporter,
             recorder,
@@ -152,6 +158,7 @@ impl Supervisor {
             own_cgroup: own_cgroup(),
             dry_run,
             pulse: parts.pulse,
+            open: parts.open,
             started: Instant::now(),
             patience: parts.patience,
             pods: BTreeMap::new(),
@@ -171,6 +178,7 @@ impl Supervisor {
     /// Waits for what happens next. `None`: nobody will tell anything any more.
     pub(super) fn next(&mut self, inbox: &Receiver<Event>) -> Option<Event> {
         self.pulse.fetch_add(1, Ordering::Relaxed);
+        self.open.store(self.tools.engine.open(), Ordering::Relaxed);
         let now = Instant::now();
         let due = self.pods.values().filter_map(|pod| pod.due).min().map_or(IDLE, |due| due.duration_since(now));
         let wait = if self.dirty.is_empty() { due.min(IDLE) } else { Duration::ZERO };
@@ -231,15 +239,14 @@ impl Supervisor {
         }
     }
 
-    #[allow(
-        clippy::vec_box,
-        reason = "a change brings one pod or all, in the same box; a bare pod is large for a channel"
-    )]
-    fn all_pods(&mut self, all: Vec<Box<pods::Pod>>) {
-        let here: BTreeSet<&String> = all.iter().map(|pod| &pod.uid).collect();
-        let gone: Vec<String> = self.pods.keys().filter(|uid| !here.contains(uid)).cloned().collect();
+    fn all_pods(&mut self, all: impl IntoIterator<Item = Box<pods::Pod>>) {
+        let mut here = BTreeSet::new();
+        for pod in all {
+            here.insert(pod.uid.clone());
+            self.pod(*pod);
+        }
+        let gone: Vec<String> = self.pods.keys().filter(|uid| !here.contains(*uid)).cloned().collect();
         gone.iter().for_each(|uid| self.pod_gone(uid));
-        all.into_iter().for_each(|pod| self.pod(*pod));
         self.listed = true;
         self.view.happened(PODS);
     }
@@ -415,7 +422,12 @@ impl Supervisor {
         self.ask_for_secrets(&mut pod);
         let mut rounds = 0;
         loop {
-            pod.look(&self.hands());
+            // Once for each time that something happened; what we do ourselves is known.
+            if rounds == 0 {
+                pod.look(&self.hands());
+            } else {
+                pod.look_again();
+            }
             let plan = self.plan(&pod);
             let mut hands = self.hands();
             let steps = plan.steps.clone();
@@ -430,6 +442,7 @@ impl Supervisor {
             if steps.is_empty() {
                 break;
             }
+            let attaches = steps.iter().any(|step| matches!(step, Step::Attach { .. }));
             for step in steps {
                 let key = step.key();
                 tracing::debug!(namespace = pod.api.namespace, pod = pod.api.name, "{step}");
@@ -437,6 +450,11 @@ impl Supervisor {
                 if pod.observed.failures.contains_key(&key) {
                     break;
                 }
+            }
+            if attaches && pod.config().is_some_and(|config| config.ports.is_some()) {
+                // Which ports are to be left alone is known only now.
+                pod.look_again();
+                pod.care(&mut hands);
             }
             rounds += 1;
             if rounds >= ROUNDS {

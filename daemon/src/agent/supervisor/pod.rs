@@ -32,7 +32,7 @@ const LOOK_LATER: Duration = Duration::from_secs(5);
 /// Looks that come soon after one another.
 const SOON: u32 = 50;
 /// How often everything about a pod is looked at though nothing was told of it.
-const CARE: Duration = Duration::from_secs(15);
+const CARE: Duration = Duration::from_secs(30);
 /// The same while its application listens nowhere yet, or something drains.
 const WATCH: Duration = Duration::from_secs(1);
 /// How often listeners are asked whether they answer, in looks.
@@ -195,6 +195,12 @@ impl Pod {
     /// Where others than us listen in the pod's network namespace.
     fn look_for_listeners(&mut self, hands: &Hands<'_>) {
         let Some(found) = &self.found else { return };
+        // What is steered needs no port of its own that others could have: the hooks know where the application listens,
+        // and a look at all sockets of the node is not cheap.
+        if self.config().is_some_and(|config| config.proxy_type.steers()) {
+            self.ask_hooks_for_listeners();
+            return;
+        }
         let all = match found.netns.enter(listeners) {
             Ok(all) => all,
             Err(error) => return tracing::debug!(%error, pod = self.api.name, "cannot list listening sockets"),
@@ -210,6 +216,31 @@ impl Pod {
             container: of(one.cgroup),
         });
         self.observed.listening = told.collect();
+    }
+
+    fn ask_hooks_for_listeners(&mut self) {
+        let Some(hooks) = self.held.as_ref().and_then(Held::hooks) else { return self.observed.listening.clear() };
+        let listening = hooks.listening();
+        let single = self.groups.values().next().filter(|_| self.groups.len() == 1);
+        let of = |cgroup: u64| {
+            let is = |container: &&Arc<Container>| container.cgroup == cgroup || container.cgroups().contains(&cgroup);
+            let found = single.or_else(|| self.groups.values().find(is));
+            found.map(|container| container.id.as_str().to_owned())
+        };
+        let told = listening.into_iter().map(|one| Listening {
+            address: one.address.ip(),
+            port: one.address.port(),
+            container: of(one.cgroup),
+        });
+        self.observed.listening = told.collect();
+    }
+
+    /// What has changed by our own doing since the last look.
+    pub(super) fn look_again(&mut self) {
+        if self.config().is_some_and(|config| config.proxy_type.steers()) {
+            self.ask_hooks_for_listeners();
+        }
+        self.observe_held();
     }
 
     /// Does one step.

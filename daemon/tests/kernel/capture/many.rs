@@ -10,6 +10,7 @@ use nodetap::netlink::routes::Prefix;
 use nodetap_core::exchange::{Direction, Event};
 
 use super::pod::{ADDRESS, Actor, Agent, Pod};
+use crate::bar;
 use crate::place::eventually;
 
 const PODS: usize = 250;
@@ -63,8 +64,8 @@ fn a_full_node() {
         descriptors()
     );
     assert!(memory < KERNEL_MEMORY, "{memory} bytes");
-    assert!(took < STEERED_WITHIN, "{took:?}");
-    assert!(idle < IDLE, "{idle}");
+    bar(took < STEERED_WITHIN, &format!("all steered within {took:?}"));
+    bar(idle < IDLE, &format!("{idle} of a processor when idle"));
 }
 
 #[test]

@@ -58,6 +58,11 @@ impl HeadReader {
         head
     }
 
+    /// Bytes of memory that it holds.
+    pub(super) fn held(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     pub(super) fn so_far(&self) -> &[u8] {
         &self.buffer
     }

@@ -133,6 +133,18 @@ impl Http1 {
         }
     }
 
+    /// Bytes of memory that are held of what is open.
+    pub(in crate::tap) fn held(&self) -> usize {
+        let heads = self.request_head.held() + self.response_head.held() + self.held.bytes.capacity();
+        let websocket = self.websocket.as_ref().map_or(0, |websocket| websocket.held());
+        self.open.iter().map(Open::held).sum::<usize>() + heads + websocket
+    }
+
+    /// Is nothing open?
+    pub(in crate::tap) fn is_idle(&self) -> bool {
+        self.open.is_empty() && self.held.count == 0
+    }
+
     /// What waits for its response goes to another server.
     pub(in crate::tap) fn relocate(&mut self, connection: &Arc<Connection>, connected: Micros) {
         for (index, open) in self.open.iter_mut().enumerate() {

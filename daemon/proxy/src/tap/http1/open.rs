@@ -87,6 +87,14 @@ impl Open {
         request.head.capacity() + request.body.kept.capacity() + request.trailers.capacity()
     }
 
+    /// Bytes of memory that it holds.
+    pub(super) fn held(&self) -> usize {
+        let response = self.record.response.as_ref().map_or(0, |response| {
+            response.head.capacity() + response.body.kept.capacity() + response.trailers.capacity()
+        });
+        self.request_held() + self.record.interim.capacity() + response + self.bodies.held()
+    }
+
     pub(super) fn set_request_head(&mut self, head: Vec<u8>, facts: RequestFacts) {
         self.record.request.head = head;
         self.record.protocol = if facts.http10 { Protocol::Http10 } else { Protocol::Http11 };

@@ -55,7 +55,7 @@ impl Held {
         for_content.min(limits.waiting.saturating_sub(self.total()))
     }
 
-    fn total(&self) -> usize {
+    pub(super) fn total(&self) -> usize {
         self.heads.saturating_add(self.content)
     }
 
@@ -145,7 +145,7 @@ impl Content {
         let count = wanted.min(held.room(cx.limits));
         if body.kept.capacity() - body.kept.len() < count {
             let honest = usize::try_from(expected).unwrap_or(usize::MAX).min(2 * count + RESERVE_AHEAD);
-            let ahead = count.max(body.kept.len()).max(honest).min(cx.limits.body - body.kept.len());
+            let ahead = count.max(body.kept.len()).max(honest).min(cx.limits.body.saturating_sub(body.kept.len()));
             body.kept.reserve_exact(ahead);
         }
         body.kept.extend_from_slice(bytes.get(..count).unwrap_or_default());

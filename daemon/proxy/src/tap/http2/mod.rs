@@ -149,6 +149,16 @@ impl Http2 {
         http2
     }
 
+    /// Bytes of memory that are held of what is open.
+    pub(in crate::tap) fn held(&self) -> usize {
+        self.held.total() + self.client.gathered.capacity() + self.server.gathered.capacity()
+    }
+
+    /// Is nothing open?
+    pub(in crate::tap) fn is_idle(&self) -> bool {
+        self.streams.is_empty()
+    }
+
     /// Reads on. A verdict means that the tap is over: all records are out.
     pub(in crate::tap) fn observe(&mut self, from: Side, mut bytes: &[u8], cx: &mut Context<'_>) -> Option<Verdict> {
         loop {
