@@ -217,7 +217,8 @@ fn a_process_is_named_with_its_container() {
 fn a_pod_with_users_of_its_own_is_found_and_entered() {
     let _shared = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
     let pods = Pods::new();
-    let pause = Program::start(
+    // Not until it runs: what makes the namespaces may be another program already when somebody looks.
+    let pause = Program::spawn(
         &pods.make(&pod(1), 1),
         None,
         &["unshare", "--user", "--map-root-user", "--net", "sleep", "600"],
