@@ -42,7 +42,7 @@ fn closes_first(server: &Process) -> Vec<String> {
 
 #[test]
 fn three_thousand_short_calls_over_ipv6_whose_callers_close_first_all_succeed_and_are_recorded() {
-    let _machine = machine::shared();
+    let _machine = machine::alone();
     let plain = Process::start(&mut python(CLOSES_LAST, &[])).unwrap();
     assert_eq!(closes_first(&plain), Vec::<String>::new());
     drop(plain);
