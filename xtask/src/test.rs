@@ -48,6 +48,8 @@ struct Binary {
 struct Built {
     tests: Vec<Binary>,
     nodetap: Option<PathBuf>,
+    /// Bars that are times are held, and not only told.
+    bars: bool,
 }
 
 /// Runs all checks and tests; with a filter only the tests whose name contains it.
@@ -100,7 +102,8 @@ pub(crate) fn run(filter: Option<&str>) -> Result<()> {
 /// When the tier cannot run, or a test failed.
 pub(crate) fn soak(rounds: u32, filter: Option<&str>) -> Result<()> {
     setup::run(Job::Test)?;
-    let built = build()?;
+    let mut built = build()?;
+    built.bars = true;
     let mut total = if filter.is_none() { long(&built)? } else { Count::default() };
     for round in 1..=rounds {
         if total.failed > 0 {
@@ -216,6 +219,9 @@ fn command(binary: &Binary, built: &Built) -> Command {
     command.current_dir(&binary.package).env("CARGO_MANIFEST_DIR", &binary.package);
     if let Some(nodetap) = &built.nodetap {
         command.env("NODETAP_BIN", nodetap);
+    }
+    if built.bars {
+        command.env("NODETAP_BARS", "held");
     }
     command
 }
