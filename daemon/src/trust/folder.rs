@@ -45,10 +45,7 @@ impl TrustFolder {
         remove_leftovers(parent);
         let path = parent.join(format!("{PREFIX}{id}"));
         let make = || {
-            // Fails where somebody else has made something of this name.
-            DirBuilder::new().mode(0o700).create(&path)?;
-            let directory = File::open(&path)?;
-            directory.try_lock()?;
+            let directory = make_locked(&path)?;
             // Whatever the umask says.
             directory.set_permissions(fs::Permissions::from_mode(0o755))?;
             fs::write(path.join(CGROUP), cgroup.as_os_str().as_bytes())?;
@@ -94,6 +91,25 @@ impl Drop for TrustFolder {
     }
 }
 
+/// Makes the folder and locks it. Until it is locked another run may take it for a leftover and remove it: then it is made
+/// again.
+fn make_locked(path: &Path) -> io::Result<File> {
+    loop {
+        // Fails where somebody else has made something of this name.
+        DirBuilder::new().mode(0o700).create(path)?;
+        let directory = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            other => other?,
+        };
+        // Nobody else can open it yet, and a run of ours that sweeps holds the lock no longer than it takes to remove.
+        directory.lock()?;
+        let made = directory.metadata()?;
+        if fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (made.dev(), made.ino())) {
+            return Ok(directory);
+        }
+    }
+}
+
 /// Does a process live in this group or beneath it (cgroups(7), `cgroup.events`)?
 fn is_populated(cgroup: &Path) -> bool {
     fs::read_to_string(cgroup.join("cgroup.events")).is_ok_and(|events| events.contains("populated 1"))
@@ -117,11 +133,12 @@ fn remove_leftovers(parent: &Path) {
             let cgroup = fs::read(entry.path().join(CGROUP)).unwrap_or_default();
             is_populated(Path::new(OsStr::from_bytes(&cgroup)))
         };
-        if ours
-            && id.is_some_and(|id| id.parse::<Ulid>().is_ok())
-            && File::open(entry.path()).is_ok_and(|directory| directory.try_lock().is_ok())
-            && !used()
-        {
+        if !ours || id.is_none_or(|id| id.parse::<Ulid>().is_err()) {
+            continue;
+        }
+        let Ok(directory) = File::open(entry.path()) else { continue };
+        // Held until it is removed: a run that is just making it would else write into a folder that goes away.
+        if directory.try_lock().is_ok() && !used() {
             remove(&entry.path());
         }
     }

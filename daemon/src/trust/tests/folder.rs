@@ -72,3 +72,20 @@ fn a_name_that_somebody_took_is_not_used() {
     std::os::unix::fs::symlink(home.path().join("elsewhere"), home.path().join(name)).unwrap();
     assert!(TrustFolder::make(home.path(), Ulid::from(1), Path::new("/no/group")).is_err());
 }
+
+#[test]
+fn runs_that_begin_at_once_do_not_sweep_each_other() {
+    let home = tempfile::tempdir().unwrap();
+    let begin = |first: u128| {
+        for number in 0..300 {
+            let folder = TrustFolder::make(home.path(), Ulid::from(first + number), Path::new("/no/group")).unwrap();
+            folder.write(&file().into()).unwrap();
+        }
+    };
+    std::thread::scope(|scope| {
+        for runner in 1..=4 {
+            scope.spawn(move || begin(runner * 1000));
+        }
+    });
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+}
