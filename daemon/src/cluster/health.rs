@@ -24,6 +24,8 @@ pub enum Call {
     ApiService,
     Workloads,
     Resolved,
+    Mesh,
+    Sidecar,
 }
 
 impl Call {
@@ -43,6 +45,8 @@ impl Call {
             Self::ApiService => "api_service",
             Self::Workloads => "workloads",
             Self::Resolved => "resolved",
+            Self::Mesh => "mesh",
+            Self::Sidecar => "sidecar",
         }
     }
 }

@@ -49,7 +49,7 @@ impl Mesh {
     pub fn shared() -> Result<&'static Self> {
         static SHARED: OnceLock<Result<Mesh, String>> = OnceLock::new();
         SHARED
-            .get_or_init(|| Self::up(Cluster::shared()?).map_err(|error| format!("{error:#}")))
+            .get_or_init(|| Cluster::shared().and_then(Self::up).map_err(|error| format!("{error:#}")))
             .as_ref()
             .map_err(|error| anyhow!("{error}"))
     }

@@ -68,9 +68,22 @@ impl Served {
         serde_json::from_str(&said).unwrap_or_else(|_| panic!("{said}"))
     }
 
+    /// The same through a proxy in the pod.
+    pub(crate) fn asks_through(&self, proxy: &str, other: &Self, path: &str) -> Value {
+        let said = self.says(&[&other.url(path), proxy]);
+        serde_json::from_str(&said).unwrap_or_else(|_| panic!("{said}"))
+    }
+
     fn tries(&self, other: &Self, path: &str) -> String {
-        let url = format!("http://{}{path}", other.address);
-        let done = self.member.pod().start("app", &python(ASK, &[&url])).unwrap().finish().unwrap();
+        self.says(&[&other.url(path)])
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    fn says(&self, arguments: &[&str]) -> String {
+        let done = self.member.pod().start("app", &python(ASK, arguments)).unwrap().finish().unwrap();
         format!("{}{}", done.text().trim(), done.err)
     }
 

@@ -165,6 +165,7 @@ pub(super) fn facts(pod: &pods::Pod) -> Pod {
         addresses: pod.ips.iter().copied().collect(),
         ended: matches!(pod.phase.as_str(), "Succeeded" | "Failed"),
         mesh: pod.mesh,
+        redirected: pod.redirected,
         containers: pod.containers.iter().map(container).collect(),
         service_ports: BTreeSet::new(),
     }
