@@ -22,7 +22,7 @@ pub struct Pod {
     /// The controller has told the mesh's proxy to call our listeners (`nodetap.io/sidecar`).
     pub redirected: bool,
     pub containers: Vec<Container>,
-    /// Target ports of the Services that select it, where somebody looked.
+    /// Target ports of the Services that select it; nobody looks where they make no difference.
     pub service_ports: BTreeSet<u16>,
 }
 
