@@ -27,7 +27,7 @@ pub(super) struct Placed {
     pub(super) node: String,
 }
 
-/// Nothing of a pod that has ended, or is in no mesh and does not carry our label.
+/// Of a pod that ends or has ended, little more than its name: what was known of it before has to go.
 pub(super) fn pod(object: PodObject) -> Option<Placed> {
     let PodObject { metadata, spec, status } = object;
     let workload = workload(&metadata)?;
@@ -51,14 +51,15 @@ pub(super) fn pod(object: PodObject) -> Option<Placed> {
         Mesh::None
     };
     let is_over = matches!(status.phase.as_str(), "Succeeded" | "Failed") || metadata.deletion_timestamp.is_some();
-    if is_over || mesh == Mesh::None && !labels.contains_key(nodetap_core::mesh::names::LABEL) {
-        return None;
+    let key = PodKey { namespace: metadata.namespace?, name: metadata.name?, uid: metadata.uid? };
+    if is_over {
+        return Some(Placed { pod: Pod { key, workload, ..Pod::default() }, node: String::new() });
     }
     let tcp = |one: &&super::objects::PortSpec| one.protocol.as_deref().is_none_or(|protocol| protocol == "TCP");
     let ports = spec.containers.iter().chain(&spec.init_containers).flat_map(|one| &one.ports).filter(tcp);
     let ours = status.conditions.iter().find(|one| one.r#type == condition::TYPE && one.status == "True");
     let pod = Pod {
-        key: PodKey { namespace: metadata.namespace?, name: metadata.name?, uid: metadata.uid? },
+        key,
         workload,
         node_labels: BTreeMap::from([("kubernetes.io/hostname".to_owned(), spec.node_name.clone())]),
         labels,
@@ -111,11 +112,9 @@ fn workload(metadata: &ObjectMeta) -> Option<Workload> {
 
 /// A Service that sends traffic to pods.
 pub(super) fn service(object: ServiceObject) -> Option<Service> {
-    let spec = object.spec?;
-    let selector = spec.selector.filter(|selector| !selector.is_empty())?;
-    if spec.type_.as_deref() == Some("ExternalName") {
-        return None;
-    }
+    let spec = object.spec.unwrap_or_default();
+    // Without a selector it sends nothing, and what was known of it before has to go.
+    let selector = spec.selector.filter(|_| spec.type_.as_deref() != Some("ExternalName")).unwrap_or_default();
     let ports =
         spec.ports.unwrap_or_default().into_iter().filter(|one| one.protocol.as_deref().is_none_or(|it| it == "TCP"));
     let ports = ports.filter_map(|one| {
