@@ -36,6 +36,12 @@ fn told(of: &Served, path: &str, count: usize) -> Vec<Value> {
     found.unwrap_or_else(|error| panic!("{error}: {path} in {:?}", of.member.logged()))
 }
 
+/// What was recorded of requests to a path.
+fn of_path(node: &Node, path: &str) -> Vec<Value> {
+    let found = records::exchanges(&node.records).unwrap_or_default();
+    found.into_iter().filter(|one| one["request"]["url"].as_str().is_some_and(|url| url.ends_with(path))).collect()
+}
+
 #[test]
 fn a_pod_is_captured_in_and_out_and_neither_the_mesh_nor_the_programs_see_a_difference() {
     let mesh = Mesh::shared().unwrap();
@@ -56,16 +62,24 @@ fn a_pod_is_captured_in_and_out_and_neither_the_mesh_nor_the_programs_see_a_diff
     let said = eventually(DEADLINE, "the condition", || condition(&web.member).filter(|said| said["status"] == "True"));
     assert_eq!(said.unwrap()["reason"], "Capturing");
 
+    // Those that are idle are closed a moment later.
+    eventually(DEADLINE, "that Envoy's connections are ours", || {
+        peer.asks(&web, "/ours");
+        of_path(&node, "/ours").iter().any(|one| one["direction"] == "inbound").then_some(())
+    })
+    .unwrap();
     let with = [peer.asks(&web, "/same"), web.asks(&peer, "/same")];
     assert_eq!(with.map(without_ids), before.map(without_ids));
     let envoys_with = [told(&web, "/same", 4), told(&peer, "/same", 4)];
     for (before, with) in envoys_before.iter().zip(&envoys_with) {
         let mut with: Vec<String> = with[before.len()..].iter().map(ToString::to_string).collect();
         let mut before: Vec<String> = before.iter().map(ToString::to_string).collect();
-        (with.sort_unstable(), before.sort_unstable());
+        with.sort_unstable();
+        before.sort_unstable();
         assert_eq!(with, before);
     }
-    let found = records::eventually_of_kind(&node.records, "exchange", 2).unwrap();
+    let found =
+        eventually(DEADLINE, "records", || Some(of_path(&node, "/same")).filter(|found| found.len() >= 2)).unwrap();
     let mut ways: Vec<_> = found.iter().map(|one| (one["direction"].as_str(), one["via"].as_str())).collect();
     ways.sort_unstable();
     // A loop would be recorded, and logged by Envoy, at each of its turns.
