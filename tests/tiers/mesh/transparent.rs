@@ -62,10 +62,11 @@ fn a_pod_is_captured_in_and_out_and_neither_the_mesh_nor_the_programs_see_a_diff
     let said = eventually(DEADLINE, "the condition", || condition(&web.member).filter(|said| said["status"] == "True"));
     assert_eq!(said.unwrap()["reason"], "Capturing");
 
-    // Those that are idle are closed a moment later.
-    eventually(DEADLINE, "that Envoy's connections are ours", || {
-        peer.asks(&web, "/ours");
-        of_path(&node, "/ours").iter().any(|one| one["direction"] == "inbound").then_some(())
+    // They are closed once they were idle for a while.
+    eventually(DEADLINE, "the end of Envoy's older connections", || {
+        let page = web.member.admin("/clusters").ok()?;
+        let mut open = page.lines().filter(|line| line.starts_with("inbound|8080||") && line.contains("::cx_active::"));
+        open.all(|line| line.ends_with("::0")).then_some(())
     })
     .unwrap();
     let with = [peer.asks(&web, "/same"), web.asks(&peer, "/same")];

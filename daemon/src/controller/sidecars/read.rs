@@ -157,9 +157,11 @@ pub(super) fn sidecar(metadata: ObjectMeta, spec: &Value) -> Option<Sidecar> {
     })
 }
 
-/// A node by its name, and whether it is ready.
+/// A node by its name, and whether it is ready: one of which nobody says it is not is.
 pub(super) fn node(object: NodeObject) -> Option<(String, bool)> {
-    Some((object.metadata.name?, is_true(&object.status.conditions, "Ready")))
+    let conditions = object.status.conditions;
+    let is_said = conditions.iter().any(|one| one.r#type == "Ready");
+    Some((object.metadata.name?, !is_said || is_true(&conditions, "Ready")))
 }
 
 fn created(metadata: &ObjectMeta) -> i64 {
