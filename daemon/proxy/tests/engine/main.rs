@@ -5,3 +5,4 @@ mod ends;
 mod floods;
 mod groups;
 mod harness;
+mod ignored;
