@@ -1,6 +1,7 @@
 //! A pod with listeners in the place of its ports, under Istio: the controller writes the Sidecar by which Envoy calls
 //! them, and takes it away again.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use nodetap_tests::agent::{Agent, Node};
 use nodetap_tests::bars::bar;
 use nodetap_tests::cluster::load::Load;
-use nodetap_tests::controller::{NAMESPACE, Replica, install};
+use nodetap_tests::controller::{NAMESPACE, Replica, USER, install};
 use nodetap_tests::mesh::Mesh;
 use nodetap_tests::wait::{DEADLINE, eventually};
 use nodetap_tests::{nodetap, records};
@@ -179,6 +180,12 @@ fn a_dual_pod_by_the_published_annotations_is_captured_both_ways_and_nothing_fai
         (left.len() == 1 && left[0]["metadata"]["name"] == "default").then_some(())
     })
     .unwrap();
+    // All of that with the rights that it is installed with, each of which was used.
+    let calls = cluster.audit().unwrap().into_iter().filter(|event| event["user"]["username"] == USER);
+    let calls: Vec<Value> = calls.filter(|event| event["objectRef"]["resource"] == "sidecars").collect();
+    let used: BTreeSet<&str> = calls.iter().filter_map(|event| event["verb"].as_str()).collect();
+    assert!(calls.iter().all(|event| event["responseStatus"]["code"] != 403), "{calls:?}");
+    assert!(["patch", "delete", "watch"].iter().all(|verb| used.contains(verb)), "{used:?}");
     agent.end().unwrap();
 }
 
