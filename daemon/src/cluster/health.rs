@@ -24,6 +24,7 @@ pub enum Call {
     ApiService,
     Workloads,
     Resolved,
+    TrustBundle,
 }
 
 impl Call {
@@ -43,6 +44,7 @@ impl Call {
             Self::ApiService => "api_service",
             Self::Workloads => "workloads",
             Self::Resolved => "resolved",
+            Self::TrustBundle => "trust_bundle",
         }
     }
 }
