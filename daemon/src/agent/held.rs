@@ -86,7 +86,7 @@ pub(super) struct Held {
     /// What containers had open when the hooks came, of those that are to lose it.
     older: Vec<Older>,
     older_closed: bool,
-    key: String,
+    uid: String,
 }
 
 /// The hooks, and the listeners that they steer to. They are there as soon as anything is attached; they count as open
@@ -161,11 +161,10 @@ impl Sink for Mutable {
 }
 
 impl Held {
-    /// Nothing yet, in this namespace. `key` begins the names that the keeper knows its sockets by.
-    pub(super) fn new(netns: Netns, key: &str, root: PathBuf, target: Arc<Target>, tls: Tls, sink: TargetSink) -> Self {
+    /// Nothing yet, in this namespace. `uid` is the pod's.
+    pub(super) fn new(netns: Netns, uid: &str, root: PathBuf, target: Arc<Target>, tls: Tls, sink: TargetSink) -> Self {
         let sockets: Arc<dyn Sockets> = Arc::new(Inside(Arc::new(Within(netns.clone()))));
         let (stats, sink) = (Arc::clone(&sink.stats), Arc::new(sink));
-        let key = format!("{key}/{}", netns.id().inode);
         Self {
             netns,
             sockets,
@@ -182,7 +181,7 @@ impl Held {
             config: None,
             older: Vec::new(),
             older_closed: false,
-            key,
+            uid: uid.to_owned(),
         }
     }
 
@@ -358,7 +357,7 @@ impl Held {
         let (mut sockets, mut names, mut listens) = (Vec::new(), Vec::new(), Vec::new());
         for address in addresses {
             let address = SocketAddr::new(*address, port);
-            let name = format!("{}/{address}", self.key);
+            let name = kept_name(&self.uid, &self.netns, address);
             let socket: TcpListener = match tools.link.take(&name) {
                 Some(socket) => socket,
                 None => self.netns.listener(address, BACKLOG).map_err(|error| format!("{address}: {error}"))?,
@@ -428,7 +427,13 @@ impl Held {
     /// Closes idle connections that are older than the hooks, once; the others stay, and are counted.
     pub(super) fn close_older(&mut self) -> Result<(), String> {
         if !self.older.is_empty() {
-            let failed = |error: io::Error| format!("cannot close the connections that are older: {error}");
+            let failed = |error: io::Error| {
+                let why = match error.kind() {
+                    io::ErrorKind::PermissionDenied => "the capability NET_ADMIN is missing".to_owned(),
+                    _ => error.to_string(),
+                };
+                format!("cannot close the connections that are older: {why}")
+            };
             let census = Census::take(&self.netns).map_err(failed)?;
             for older in &self.older {
                 let kubepods::Reset { ended, busy } = older.reset(&self.netns, &census, IDLE).map_err(failed)?;
@@ -520,6 +525,11 @@ impl Held {
         }
         cut
     }
+}
+
+/// By what the keeper knows a listening socket of a pod.
+pub(super) fn kept_name(uid: &str, netns: &Netns, address: SocketAddr) -> String {
+    format!("{uid}/{}/{address}", netns.id().inode)
 }
 
 fn limits(tools: &Tools) -> GroupLimits {
