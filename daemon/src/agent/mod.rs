@@ -12,6 +12,7 @@ mod keeper;
 mod link;
 mod metrics;
 pub mod options;
+mod privileges;
 mod secrets;
 mod serve;
 mod stats;

@@ -32,7 +32,7 @@ impl Deployed {
     /// Brings it up; agent and controller are ready. `change` sees the objects before they are applied.
     pub(crate) fn up(change: impl FnOnce(&mut Vec<Value>)) -> Self {
         let deployed = Self { cluster: Cluster::up().unwrap() };
-        let archive = nodetap::image().expect("no image: run `cargo xtask image`");
+        let archive = nodetap::image().unwrap_or_else(|| panic!("no image: run `cargo xtask image`"));
         deployed.cluster.node().unwrap().import_archive(&archive).unwrap();
         let mut objects = objects(&deployed.cluster);
         change(&mut objects);
