@@ -194,15 +194,16 @@ fn decide(
     if settings.flags & STEER_LOOPBACK == 0 && is_loopback(&destination.address, v4) {
         return Err(Reason::Loopback);
     }
+    // Before all others: what the user wants left alone went past us for no fault of ours.
+    if maps::is_ignored(netns, OUTBOUND, destination.address, destination.port) {
+        return Err(Reason::Ignored);
+    }
     let shards = if v4 { settings.shards4 } else { settings.shards6 };
     if settings.flags & STEER_OUTBOUND == 0 || shards == 0 {
         return Err(Reason::Off);
     }
     if !maps::alive() {
         return Err(Reason::Away);
-    }
-    if maps::is_ignored(netns, OUTBOUND, destination.address, destination.port) {
-        return Err(Reason::Ignored);
     }
     let own = own(ctx, v4);
     if is_scoped(&destination.address, v4) || own.device != 0 {

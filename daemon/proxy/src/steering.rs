@@ -109,6 +109,14 @@ pub trait Steering: Send + Sync + 'static {
         Ok(Destination { connection, dial: to, source: None, tag: forward.tag, tls: forward.tls.clone() })
     }
 
+    /// Is this connection left alone, as the user wishes: passed on as ever, and not recorded?
+    fn ignores(&self, _connection: &Connection) -> bool {
+        false
+    }
+
+    /// Whether a connection to the forward proxy is left alone: by the first place that it goes to. Told once of each.
+    fn settled(&self, _ignored: bool) {}
+
     /// A socket for the upstream connection `to` this address, as [`Sockets::make`] makes them.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use super::metrics::Numbers;
 use super::view::{Facts, View};
+use crate::capture::Bypass;
 use crate::cluster::Health;
 use crate::telemetry::{self, Metrics, Said, Serving};
 
@@ -53,14 +54,37 @@ fn targets(view: &View) -> Said {
         facts: Facts,
         open: u64,
         connections: std::collections::BTreeMap<String, u64>,
+        /// Where traffic went past us.
+        bypasses: Vec<Past>,
+        /// Connections that the list has no room for.
+        bypasses_more: u64,
     }
+    #[derive(serde::Serialize)]
+    struct Past {
+        process: String,
+        destination: SocketAddr,
+        reason: &'static str,
+        count: u64,
+    }
+    let past = |bypass: Bypass| Past {
+        process: bypass.process.name,
+        destination: bypass.destination,
+        reason: bypass.reason,
+        count: bypass.count,
+    };
     let shown: Vec<Shown> = view
         .targets()
         .into_iter()
-        .map(|target| Shown {
-            open: target.stats.open(),
-            connections: target.stats.connections().into_iter().map(|((a, b), n)| (format!("{a} {b}"), n)).collect(),
-            facts: target.facts,
+        .map(|target| {
+            let (bypasses, bypasses_more) = target.stats.bypasses();
+            let connections = target.stats.connections().into_iter();
+            Shown {
+                open: target.stats.open(),
+                connections: connections.map(|((a, b), n)| (format!("{a} {b}"), n)).collect(),
+                bypasses: bypasses.into_iter().map(past).collect(),
+                bypasses_more,
+                facts: target.facts,
+            }
         })
         .collect();
     // Plain values: that cannot fail.

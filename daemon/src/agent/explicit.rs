@@ -17,6 +17,7 @@ use nodetap_proxy::steering::{
 use nodetap_proxy::tls::Policy;
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::left_alone::LeftAlone;
 use super::stats::Stats;
 
 /// How long a destination of the forward proxy may take to be resolved and to answer.
@@ -34,6 +35,7 @@ pub(super) struct PodSteering {
     stats: Arc<Stats>,
     /// The application's, where that is known.
     container: RwLock<Option<Arc<str>>>,
+    alone: RwLock<Arc<LeftAlone>>,
     /// Addresses from which we test ourselves.
     tests: Mutex<HashSet<SocketAddr>>,
 }
@@ -51,6 +53,7 @@ impl PodSteering {
         root: &std::path::Path,
         sockets: Arc<dyn Sockets>,
         tls: Tls,
+        alone: Arc<LeftAlone>,
         stats: Arc<Stats>,
     ) -> Self {
         let explicit = Explicit {
@@ -63,7 +66,7 @@ impl PodSteering {
             tls_in: tls.inbound,
         };
         let (explicit, container) = (RwLock::new(Arc::new(explicit)), RwLock::default());
-        Self { explicit, sockets, stats, container, tests: Mutex::default() }
+        Self { explicit, sockets, stats, container, alone: RwLock::new(alone), tests: Mutex::default() }
     }
 
     /// What the listeners are for from now on, in their order, and whose port is behind them.
@@ -75,6 +78,11 @@ impl PodSteering {
     /// Who the pod is called and how TLS is treated, from now on.
     pub(super) fn set(&self, target: Arc<Target>, tls: Tls) {
         self.change(|explicit| Explicit { target, tls_out: tls.out, tls_in: tls.inbound, ..explicit });
+    }
+
+    /// What is left alone from now on.
+    pub(super) fn leave_alone(&self, alone: Arc<LeftAlone>) {
+        *self.alone.write().unwrap_or_else(PoisonError::into_inner) = alone;
     }
 
     /// Names are resolved as whoever has this root directory does.
@@ -141,25 +149,34 @@ impl Steering for PodSteering {
         let explicit = self.explicit();
         match explicit.listeners.get(arrival.listener).map(|listener| listener.serves) {
             Some(Serves::Reverse(_)) => {
-                self.stats.explicit(Direction::Inbound);
-                self.destination(arrival).map(Route::To)
+                let destination = self.destination(arrival)?;
+                self.stats.explicit(Direction::Inbound, self.ignores(&destination.connection));
+                Ok(Route::To(destination))
             }
-            Some(Serves::Forward) => {
-                self.stats.explicit(Direction::Outbound);
-                explicit.route(arrival).map(|route| match route {
-                    Route::Forward(mut forward) => {
-                        forward.connection = self.named(forward.connection);
-                        Route::Forward(forward)
-                    }
-                    other => other,
-                })
-            }
+            Some(Serves::Forward) => explicit.route(arrival).map(|route| match route {
+                Route::Forward(mut forward) => {
+                    forward.connection = self.named(forward.connection);
+                    Route::Forward(forward)
+                }
+                other => other,
+            }),
             None => Err(Stray("no_upstream")),
         }
     }
 
     fn onward(&self, forward: &Forward, via: Via, to: SocketAddr) -> Result<Destination, OurOwn> {
-        self.explicit().onward(forward, via, to)
+        let destination = self.explicit().onward(forward, via, to)?;
+        // What is not recorded is not opened either: its client would see our certificate for nothing.
+        let tls = if self.ignores(&destination.connection) { Policy::Untouched } else { destination.tls };
+        Ok(Destination { tls, ..destination })
+    }
+
+    fn ignores(&self, connection: &Connection) -> bool {
+        self.alone.read().unwrap_or_else(PoisonError::into_inner).covers(connection)
+    }
+
+    fn settled(&self, ignored: bool) {
+        self.stats.explicit(Direction::Outbound, ignored);
     }
 
     fn socket(&self, to: SocketAddr) -> io::Result<Socket> {

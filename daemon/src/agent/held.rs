@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,13 +20,12 @@ use nodetap_proxy::steering::{Listener as Listens, Serves, Steering as Brings};
 use nodetap_proxy::tls::Policy;
 
 use super::explicit::{PodSteering, Tls};
+use super::left_alone::LeftAlone;
 use super::link::Link;
 use super::stats::{Stats, TargetSink};
 use super::steered::Steered;
 use crate::capture::namespace::{Inside, Namespace};
-use crate::capture::{self, Hooks, Ignore, POD_PACE, Steer};
-use crate::cgroup;
-use crate::kubepods::{self, Census, Older};
+use crate::capture::{self, Hooks, POD_PACE, Reset, Steer};
 use crate::netns::Netns;
 
 /// For so long nothing happened on a connection that may be closed because it is older than the hooks.
@@ -73,6 +71,7 @@ pub(super) struct Held {
     sockets: Arc<dyn Sockets>,
     target: Arc<Target>,
     tls: Tls,
+    alone: Arc<LeftAlone>,
     stats: Arc<Stats>,
     sink: Arc<TargetSink>,
     /// The root directory of the pod's programs: how names are resolved stands there.
@@ -83,8 +82,6 @@ pub(super) struct Held {
     steering: Steer,
     explicit: BTreeMap<Listener, HeldListener>,
     config: Option<Box<Config>>,
-    /// What containers had open when the hooks came, of those that are to lose it.
-    older: Vec<Older>,
     older_closed: bool,
     uid: String,
 }
@@ -170,6 +167,7 @@ impl Held {
             sockets,
             target,
             tls,
+            alone: Arc::default(),
             stats,
             sink,
             root,
@@ -179,7 +177,6 @@ impl Held {
             steering: Steer::default(),
             explicit: BTreeMap::new(),
             config: None,
-            older: Vec::new(),
             older_closed: false,
             uid: uid.to_owned(),
         }
@@ -265,17 +262,6 @@ impl Held {
         let hooked = self.hook(tools)?;
         let attached = hooked.hooks.attach(path).map_err(|error| error.to_string())?;
         self.attached.insert(container.to_owned(), attached);
-        if self.config.as_ref().is_some_and(|config| config.reset_older_connections) {
-            self.note_older(path).map_err(|error| format!("cannot count the connections that are older: {error}"))?;
-        }
-        Ok(())
-    }
-
-    /// Nothing of it is steered yet: whatever a container has open now is older than its capture.
-    fn note_older(&mut self, path: &Path) -> io::Result<()> {
-        let groups: Vec<u64> =
-            cgroup::within(path).into_iter().filter_map(|path| Some(path.metadata().ok()?.ino())).collect();
-        self.older.push(Older::of(&Census::take(&self.netns)?, &groups, |_| false));
         self.older_closed = false;
         Ok(())
     }
@@ -320,11 +306,21 @@ impl Held {
 
     /// What is left alone from now on.
     pub(super) fn ignore(&mut self, rules: &Rules, tools: &Tools) -> Result<(), String> {
-        let hooked = self.hook(tools)?;
-        let ignoring = hooked.hooks.ignoring();
+        self.leave_alone(&rules.alone);
+        let ignoring = self.hook(tools)?.hooks.ignoring();
         let set = |direction, ignore| ignoring.set(direction, ignore).map_err(|error| error.to_string());
-        set(Direction::Inbound, &rules.inbound)?;
-        set(Direction::Outbound, &rules.outbound)
+        set(Direction::Inbound, &rules.alone.inbound)?;
+        set(Direction::Outbound, &rules.alone.outbound)
+    }
+
+    /// The same of what comes to listeners that somebody was told of; those that are bound later keep to it from their
+    /// first connection on.
+    pub(super) fn leave_alone(&mut self, alone: &LeftAlone) {
+        if *self.alone != *alone {
+            self.alone = Arc::new(alone.clone());
+            let parts = self.explicit.values().flat_map(|listener| &listener.parts);
+            parts.for_each(|part| part.steering.leave_alone(Arc::clone(&self.alone)));
+        }
     }
 
     /// Listens for what is steered, or for the application or its callers: what the keeper has of that is taken, with what
@@ -373,6 +369,7 @@ impl Held {
             &self.root,
             Arc::clone(&self.sockets),
             self.tls.clone(),
+            Arc::clone(&self.alone),
             Arc::clone(&self.stats),
         );
         let (steering, sink) = (Arc::new(steering), self.mutable());
@@ -424,22 +421,13 @@ impl Held {
         self.explicit.values_mut().for_each(|held| held.mark.verified = false);
     }
 
-    /// Closes idle connections that are older than the hooks, once; the others stay, and are counted.
+    /// Closes idle connections that are older than the hooks; the others stay until they are idle, and are counted.
     pub(super) fn close_older(&mut self) -> Result<(), String> {
-        if !self.older.is_empty() {
-            let failed = |error: io::Error| {
-                let why = match error.kind() {
-                    io::ErrorKind::PermissionDenied => "the capability NET_ADMIN is missing".to_owned(),
-                    _ => error.to_string(),
-                };
-                format!("cannot close the connections that are older: {why}")
-            };
-            let census = Census::take(&self.netns).map_err(failed)?;
-            for older in &self.older {
-                let kubepods::Reset { ended, busy } = older.reset(&self.netns, &census, IDLE).map_err(failed)?;
+        if let Some(hooked) = &self.hooks {
+            let Reset { ended, busy } = hooked.hooks.close_older(IDLE).map_err(|error| error.to_string())?;
+            if ended > 0 {
                 tracing::info!(pod = %self.target.name, ended, busy, "connections older than the capture");
             }
-            self.older.clear();
         }
         self.older_closed = true;
         Ok(())
@@ -541,8 +529,7 @@ fn limits(tools: &Tools) -> GroupLimits {
 pub(super) struct Rules {
     pub target: Arc<Target>,
     pub tls: Tls,
-    pub inbound: Ignore,
-    pub outbound: Ignore,
+    pub alone: LeftAlone,
 }
 
 /// Where a listener leads.

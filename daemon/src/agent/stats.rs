@@ -9,7 +9,7 @@ use nodetap_core::exchange::{Direction, Event, Exchange, Loss, Target};
 use nodetap_core::row::protocol;
 use nodetap_proxy::sink::Sink;
 
-use crate::capture::{self, BeforeAttach, Counts};
+use crate::capture::{self, BeforeAttach, Bypass, Counts};
 use crate::store::Recorder;
 
 /// Reasons that are told apart of what was lost or passed through; what comes on top is counted as `other`.
@@ -42,6 +42,8 @@ pub(super) struct Stats {
     before: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
     explicit_in: AtomicU64,
     explicit_out: AtomicU64,
+    ignored_in: AtomicU64,
+    ignored_out: AtomicU64,
     open: AtomicU64,
     requests: Mutex<BTreeMap<Kind, u64>>,
     durations: Mutex<BTreeMap<&'static str, Durations>>,
@@ -74,11 +76,13 @@ impl Stats {
         counts.into_iter().for_each(|(key, count)| *before.entry(key).or_default() += count);
     }
 
-    /// A connection came to a listener that the pod was told of.
-    pub(super) fn explicit(&self, direction: Direction) {
-        let count = match direction {
-            Direction::Inbound => &self.explicit_in,
-            Direction::Outbound => &self.explicit_out,
+    /// A connection came to a listener that the pod was told of; `ignored`: nothing of it is recorded, as was asked.
+    pub(super) fn explicit(&self, direction: Direction, ignored: bool) {
+        let count = match (direction, ignored) {
+            (Direction::Inbound, false) => &self.explicit_in,
+            (Direction::Outbound, false) => &self.explicit_out,
+            (Direction::Inbound, true) => &self.ignored_in,
+            (Direction::Outbound, true) => &self.ignored_out,
         };
         count.fetch_add(1, Ordering::Relaxed);
     }
@@ -107,9 +111,20 @@ impl Stats {
                 *sums.entry(key).or_default() += count;
             }
         }
-        *sums.entry(("in", "proxy")).or_default() += self.explicit_in.load(Ordering::Relaxed);
-        *sums.entry(("out", "proxy")).or_default() += self.explicit_out.load(Ordering::Relaxed);
+        for (key, count) in [
+            (("in", "proxy"), &self.explicit_in),
+            (("out", "proxy"), &self.explicit_out),
+            (("in", "ignored"), &self.ignored_in),
+            (("out", "ignored"), &self.ignored_out),
+        ] {
+            *sums.entry(key).or_default() += count.load(Ordering::Relaxed);
+        }
         sums
+    }
+
+    /// Where traffic goes past us while the hooks are there, and how many connections that list has no room for.
+    pub(super) fn bypasses(&self) -> (Vec<Bypass>, u64) {
+        locked(&self.hooks).upgrade().map(|hooks| hooks.bypasses()).unwrap_or_default()
     }
 
     /// Events and map entries for which the kernel had no room.

@@ -19,12 +19,13 @@ use super::failure::Failure;
 use super::link::Link;
 use super::metrics::Numbers;
 use super::options::Agent;
+use super::remembered::Memory;
 use super::supervisor::{Event, Parts, SecretName, Supervisor};
 use super::view::View;
 use super::wire::{Channel, Message};
 use crate::capture::{Hooks, random};
 use crate::cluster::report::Reporter;
-use crate::cluster::{self, Connection, Health, namespaces, pause, pods};
+use crate::cluster::{self, Connection, Health, namespaces, pause, pods, services};
 use crate::kubepods::{Finder, Limits as TreeLimits, Proc, Tree};
 use crate::store::{self, Recorder};
 
@@ -89,9 +90,13 @@ pub(super) fn work(options: &Agent, node: String, channel: Option<Channel>) -> R
     let finder = Finder::new(Proc::at(&options.proc))?;
     watch_cgroups(options.cgroup.as_deref(), events.clone())?;
     let (secrets, asked) = tokio::sync::mpsc::channel(SECRETS);
-    let control = Control { options: options.clone(), node: node.clone(), health, reporter: reporter.clone() };
-    control.start(events, asked)?;
+    let (services_wanted, services) = tokio::sync::watch::channel(false);
+    let control =
+        Control { options: options.clone(), node: node.clone(), health, reporter: reporter.clone(), services };
+    control.start(events.clone(), asked)?;
     let parts = Parts {
+        memory: Memory::new(&options.out, &node),
+        services_wanted,
         node,
         proc: options.proc.clone(),
         dry_run: options.dry_run,
@@ -108,6 +113,7 @@ pub(super) fn work(options: &Agent, node: String, channel: Option<Channel>) -> R
         open,
         patience: Instant::now() + PATIENCE,
         secrets,
+        events,
     };
     let mut supervisor = Supervisor::new(parts);
     while let Some(event) = supervisor.next(&inbox) {
@@ -225,6 +231,8 @@ struct Control {
     node: String,
     health: Health,
     reporter: Reporter,
+    /// Are Services of interest?
+    services: tokio::sync::watch::Receiver<bool>,
 }
 
 impl Control {
@@ -255,11 +263,16 @@ impl Control {
             tell(&told, Event::Namespaces(change)).await
         });
         let told = events.clone();
+        let services =
+            services::follow_all(client.clone(), self.services.clone(), health.clone(), async move |change| {
+                tell(&told, Event::Services(change)).await
+            });
+        let told = events.clone();
         let paused = pause::follow_switch(client.clone(), &namespace, health.clone(), async move |paused| {
             tell(&told, Event::Paused(paused)).await
         });
         if self.options.dry_run {
-            tokio::join!(pods, spaces, paused);
+            tokio::join!(pods, spaces, services, paused);
             return;
         }
         let report = self.reporter.run(client.clone(), self.node.clone(), health.clone());
@@ -268,7 +281,7 @@ impl Control {
             cluster::lease::renew(connection.clone(), format!("nodetap-agent-{}", self.node), holder, health.clone());
         let secrets = super::secrets::follow(asked, connection.clone(), health.clone(), events);
         let records = super::serve::records(query, self.options.out.clone(), connection, health);
-        tokio::join!(pods, spaces, paused, report, lease, secrets, records);
+        tokio::join!(pods, spaces, services, paused, report, lease, secrets, records);
     }
 }
 

@@ -106,6 +106,13 @@ pub struct Ignore {
     pub ports: BTreeSet<u16>,
 }
 
+impl Ignore {
+    /// Is a connection left alone whose other end has this address, and which goes to this port?
+    pub fn covers(&self, address: IpAddr, port: u16) -> bool {
+        self.ports.contains(&port) || self.prefixes.iter().any(|prefix| prefix.contains(address))
+    }
+}
+
 /// The hooks' lists of one target.
 #[derive(Debug)]
 pub struct Ignoring {
@@ -157,6 +164,28 @@ fn change<T: Ord + Copy>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_alone_is_known_by_its_address_or_its_port() {
+        let prefix = |text: &str| Ignored::parse(text).unwrap().prefixes().unwrap();
+        let prefixes = ["10.8.0.0/13", "fd00::/8", "192.0.2.7"].iter().flat_map(|text| prefix(text)).collect();
+        let ignore = Ignore { prefixes, ports: BTreeSet::from([25]) };
+        for (address, port, expected) in [
+            ("10.15.255.255", 80, true),
+            ("10.16.0.0", 80, false),
+            ("::ffff:10.8.0.1", 80, true),
+            ("fd12::1", 80, true),
+            ("fe00::1", 80, false),
+            ("192.0.2.7", 80, true),
+            ("192.0.2.6", 80, false),
+            ("192.0.2.6", 25, true),
+        ] {
+            assert_eq!(ignore.covers(address.parse().unwrap(), port), expected, "{address} {port}");
+        }
+        for address in ["192.0.2.7", "2001:db8::1", "127.0.0.1"] {
+            assert!(Prefix::ALL.contains(address.parse().unwrap()), "{address}");
+        }
+    }
 
     #[test]
     fn addresses_networks_and_names_are_told_apart() {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -123,18 +123,6 @@ impl Picture {
             processes.learn(&unknown, &inside);
         }
     }
-
-    /// Did this connection arrive at the target?
-    pub(super) fn is_inbound(&self, local: SocketAddr) -> bool {
-        let is = |address: SocketAddr| {
-            address == local || address.port() == local.port() && matches!(address.ip(), ip if is_any(ip))
-        };
-        self.listening.iter().any(|listening| is(listening.address))
-    }
-}
-
-fn is_any(ip: IpAddr) -> bool {
-    ip.is_unspecified()
 }
 
 /// Brings `known` and the hooks to `now`; what they do not take is tried again at the next look.

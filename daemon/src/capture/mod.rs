@@ -6,12 +6,14 @@
 mod beat;
 mod bypass;
 mod calendar;
+mod census;
 mod direct;
 pub mod ignored;
 mod listen;
 mod look;
 pub mod namespace;
 mod observer;
+mod older;
 mod processes;
 mod steer;
 mod watched;
@@ -33,9 +35,11 @@ use nodetap_proxy::tls::Policy;
 use thiserror::Error;
 
 pub use self::bypass::Bypass;
+pub use self::census::Census;
 pub use self::ignored::{Ignore, Ignoring};
 pub use self::listen::bind;
 pub use self::look::Listening;
+pub use self::older::{Older, Reset};
 pub use self::watched::BeforeAttach;
 pub use crate::probes::{Counts, Direct, Fill, Steer};
 
@@ -208,7 +212,7 @@ impl Target {
     }
 
     /// Puts the hooks on a control group (its directory in the mounted hierarchy). What it listens on already is
-    /// found; connections that it has already are counted and left alone.
+    /// found; connections that it has already are counted, a moment later, and left alone.
     ///
     /// # Errors
     /// When there is none, or the kernel refuses.
@@ -216,6 +220,7 @@ impl Target {
         let directory = File::open(group).map_err(Error::io("open the control group"))?;
         let hooks = self.hooked.attach(directory)?;
         self.watched.add(group);
+        self.targets.count_older(self.watched.maps.netns());
         Ok(Attached { hooks, watched: Arc::clone(&self.watched), group: group.to_owned() })
     }
 
@@ -240,6 +245,15 @@ impl Target {
     /// Connections that were open before the hooks were there.
     pub fn before_attach(&self) -> BeforeAttach {
         self.watched.before_attach()
+    }
+
+    /// Closes those of them that are idle and were accepted; no others, and none on which an answer is owed. Those that
+    /// are not closed may be when this is called again. How many are there still is told as `busy`.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn close_older(&self, idle: Duration) -> Result<Reset, Error> {
+        self.watched.close_older(idle).map_err(Error::io("close the connections that are older"))
     }
 
     /// Where traffic went beside us, and the number of connections that the list has no room for.

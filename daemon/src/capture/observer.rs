@@ -39,6 +39,8 @@ pub(super) struct Targets {
     calendar: Mutex<Calendar>,
     /// Namespaces with connects of which no packet has left.
     unborn: Mutex<HashSet<u64>>,
+    /// Namespaces with connections that are older than the hooks, and are not counted yet.
+    uncounted: Mutex<HashSet<u64>>,
     ring: Mutex<Ring>,
     probes: Arc<Probes>,
     epoll: OwnedFd,
@@ -56,6 +58,7 @@ impl Targets {
             by_netns: Mutex::default(),
             calendar: Mutex::default(),
             unborn: Mutex::default(),
+            uncounted: Mutex::default(),
             ring: Mutex::new(ring),
             probes,
             epoll,
@@ -79,6 +82,7 @@ impl Targets {
         let removed = locked(&self.by_netns).remove(&netns);
         locked(&self.calendar).remove(netns);
         locked(&self.unborn).remove(&netns);
+        locked(&self.uncounted).remove(&netns);
         if let Some(watched) = removed {
             let _ = epoll::delete(&self.epoll, &watched.changes);
             watched.end();
@@ -88,6 +92,12 @@ impl Targets {
     /// Asks for a look at a namespace.
     pub(super) fn ask(&self, netns: u64) {
         locked(&self.calendar).hasten(netns, Instant::now());
+        self.wake();
+    }
+
+    /// Has the older connections of a namespace counted: whoever attaches does not wait for that.
+    pub(super) fn count_older(&self, netns: u64) {
+        locked(&self.uncounted).insert(netns);
         self.wake();
     }
 
@@ -155,6 +165,11 @@ impl Targets {
         due.iter().filter_map(|netns| self.get(*netns)).for_each(|watched| watched.sync());
     }
 
+    fn count_all_older(&self) {
+        let uncounted = std::mem::take(&mut *locked(&self.uncounted));
+        uncounted.into_iter().filter_map(|netns| self.get(netns)).for_each(|watched| watched.count_older());
+    }
+
     fn write_unborn(&self) {
         let unborn: Vec<u64> = locked(&self.unborn).iter().copied().collect();
         for netns in unborn {
@@ -208,6 +223,7 @@ fn run(targets: &Targets) {
         targets.follow_routes(&changed);
         let heard = targets.hear();
         targets.look();
+        targets.count_all_older();
         targets.write_unborn();
         if swept.elapsed() >= SWEEP {
             targets.probes.sweep();

@@ -13,12 +13,14 @@ use nodetap_core::exchange::{Bytes, Process, Target};
 use nodetap_proxy::sink::{NoSink, Sink};
 
 use super::bypass::{Bypass, Bypasses};
+use super::census::Census;
 use super::direct::{self, Direct};
 use super::look::{self, Listening, Picture};
 use super::namespace::{Namespace, within};
+use super::older::{Older, Reset};
 use super::processes::Processes;
 use super::random;
-use crate::netlink::connections::connections;
+use crate::netlink::connections::Connection;
 use crate::netlink::listeners::listeners;
 use crate::netlink::routes::{self, Changes, Table};
 use crate::probes::{Maps, Observation, Observed, WhyDirect};
@@ -61,6 +63,9 @@ struct State {
     direct: Direct,
     bypasses: Bypasses,
     before: BeforeAttach,
+    /// Control groups whose older connections are not counted yet.
+    uncounted: Vec<PathBuf>,
+    older: Older,
     routes: Table,
     ended: bool,
 }
@@ -89,6 +94,8 @@ impl Watched {
             direct: Direct::new(target, random(), all),
             bypasses: Bypasses::default(),
             before: BeforeAttach::default(),
+            uncounted: Vec::new(),
+            older: Older::default(),
             routes: Table::new(),
             ended: false,
         };
@@ -105,28 +112,47 @@ impl Watched {
         let _ = self.sink.set(sink);
     }
 
-    /// A control group whose sockets the hooks see from now on, and what it had before.
+    /// A control group whose sockets the hooks see from now on. What it had before is yet to be counted.
     pub(super) fn add(&self, group: &Path) {
-        self.state().groups.push(group.to_owned());
+        let mut state = self.state();
+        state.groups.push(group.to_owned());
+        state.uncounted.push(group.to_owned());
+        drop(state);
         self.sync();
-        match within(&*self.namespace, connections) {
-            Ok(all) => {
-                let inside = look::ids(&[group.to_owned()]);
-                let mut state = self.state();
-                // What was opened since the hooks are there is known to them.
-                let before = all
-                    .iter()
-                    .filter(|connection| inside.contains(&connection.cgroup) && !self.maps.has_seen(connection.cookie));
-                for connection in before {
-                    if state.picture.is_inbound(connection.local) {
-                        state.before.inbound += 1;
-                    } else {
-                        state.before.outbound += 1;
-                    }
-                }
-            }
-            Err(error) => tracing::debug!(%error, "cannot count the connections that were open before"),
+    }
+
+    /// Counts the connections of new control groups that were open before the hooks were there. A census goes through all
+    /// connections of the machine.
+    pub(super) fn count_older(&self) {
+        let mut state = self.state();
+        if state.uncounted.is_empty() {
+            return;
         }
+        let groups = std::mem::take(&mut state.uncounted);
+        let census = match Census::take(&*self.namespace) {
+            Ok(census) => census,
+            Err(error) => return tracing::debug!(%error, "cannot count the connections that were open before"),
+        };
+        // What was opened since the hooks are there is known to them, and what comes from us to us.
+        let seen = |one: &Connection| self.maps.has_seen(one.cookie) || self.maps.is_announced(one.remote);
+        let inside: Vec<u64> = look::ids(&groups).into_iter().collect();
+        let older = Older::of(&census, &inside, seen);
+        let inbound = older.within(&census).filter(|one| census.is_inbound(one)).count();
+        state.before.inbound += inbound as u64;
+        state.before.outbound += older.count().saturating_sub(inbound) as u64;
+        state.older.extend(older);
+    }
+
+    /// Closes those of them that are idle.
+    pub(super) fn close_older(&self, idle: Duration) -> io::Result<Reset> {
+        self.count_older();
+        let mut state = self.state();
+        if state.older.count() == 0 {
+            return Ok(Reset::default());
+        }
+        let census = Census::take(&*self.namespace)?;
+        state.older.retain(&census);
+        state.older.reset(&*self.namespace, &census, idle)
     }
 
     pub(super) fn remove(&self, group: &Path) {
@@ -230,6 +256,7 @@ impl Watched {
     }
 
     pub(super) fn before_attach(&self) -> BeforeAttach {
+        self.count_older();
         self.state().before
     }
 

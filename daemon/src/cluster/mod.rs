@@ -17,6 +17,7 @@ pub mod pause;
 pub mod pods;
 pub mod report;
 pub mod secrets;
+pub mod services;
 
 pub use client::{Connection, connect};
 pub use follow::Change;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Client};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::follow::{Change, Subject, follow};
 use super::health::{Call, Health};
@@ -18,7 +18,7 @@ const LABELS: usize = 64;
 const ADDRESSES: usize = 4;
 
 /// A pod, as the agent sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Pod {
     pub uid: String,
     pub namespace: String,
@@ -44,7 +44,7 @@ pub struct Pod {
 }
 
 /// How a container runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     App,
     /// Runs before the others, and ends.
@@ -55,7 +55,7 @@ pub enum Kind {
 }
 
 /// A container of a pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
     pub name: String,
     pub kind: Kind,
@@ -65,10 +65,12 @@ pub struct Container {
     pub image: Option<String>,
     /// TCP ports that the manifest names.
     pub ports: Vec<u16>,
+    /// What they are called there, where they are.
+    pub port_names: BTreeMap<String, u16>,
 }
 
 /// What our condition said when we last saw it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Condition {
     pub status: String,
     pub reason: String,
@@ -145,6 +147,7 @@ struct ContainerSpec {
 struct PortSpec {
     container_port: u16,
     protocol: Option<String>,
+    name: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -259,7 +262,8 @@ fn container(spec: &ContainerSpec, status: Option<&ContainerStatus>, kind: Kind)
         id: id.map(|id| id.split_once("://").map_or(id, |(_, id)| id).to_owned()),
         running: status.is_some_and(|status| status.state.running.is_some()),
         image: spec.image.clone(),
-        ports: tcp.map(|port| port.container_port).collect(),
+        ports: tcp.clone().map(|port| port.container_port).collect(),
+        port_names: tcp.filter_map(|port| Some((port.name.clone()?, port.container_port))).collect(),
     }
 }
 
@@ -279,7 +283,7 @@ mod tests {
             },
             "spec": {
                 "nodeName": "n1", "hostUsers": false,
-                "containers": [{"name": "app", "image": "x", "ports": [{"containerPort": 8080}, {"containerPort": 53, "protocol": "UDP"}]}],
+                "containers": [{"name": "app", "image": "x", "ports": [{"containerPort": 8080, "name": "http"}, {"containerPort": 53, "protocol": "UDP"}]}],
                 "initContainers": [{"name": "istio-proxy", "restartPolicy": "Always"}, {"name": "setup"}],
             },
             "status": {
@@ -303,6 +307,7 @@ mod tests {
         ];
         assert_eq!(containers, expected);
         assert_eq!(pod.containers[0].ports, [8080]);
+        assert_eq!(pod.containers[0].port_names, BTreeMap::from([("http".to_owned(), 8080)]));
         assert_eq!(pod.condition.unwrap().reason, "Verified");
     }
 }

@@ -31,6 +31,16 @@ impl Prefix {
             IpAddr::V6(v6) => Self { address: v6, length: length.min(128) },
         }
     }
+
+    /// Every address of both families.
+    pub const ALL: Self = Self { address: Ipv6Addr::UNSPECIFIED, length: 0 };
+
+    /// Is it one of these?
+    pub fn contains(self, address: IpAddr) -> bool {
+        let mapped = Self::new(address, 128).address;
+        let mask = u128::MAX.checked_shl(128 - u32::from(self.length)).unwrap_or(0);
+        (mapped.to_bits() ^ self.address.to_bits()) & mask == 0
+    }
 }
 
 /// Where a prefix leads.

@@ -90,6 +90,11 @@ impl Maps {
         locked(&self.tables.dials).insert(self.place(local), Wire(wire::endpoint(client)), 0).map_err(io)
     }
 
+    /// Is there a dial of ours from `local`, or was there one a moment ago?
+    pub fn is_announced(&self, local: SocketAddr) -> bool {
+        locked(&self.tables.dials).get(&self.place(local), 0).is_ok()
+    }
+
     /// Takes an announcement back.
     pub fn withdraw(&self, local: SocketAddr) {
         // It is there, or was never made.

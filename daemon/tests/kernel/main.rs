@@ -14,9 +14,9 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use nodetap::capture::{Census, Older, Reset};
 use nodetap::kubepods::{
-    Census, Container, ContainerId, Event, Finder, Found, Limits, Older, PodUid, Proc, Processes, Reset, Tree, Verdict,
-    Why,
+    Container, ContainerId, Event, Finder, Found, Limits, PodUid, Proc, Processes, Tree, Verdict, Why,
 };
 use nodetap::netlink::listeners::listeners;
 use nodetap::netns::Netns;
@@ -317,7 +317,7 @@ fn a_census_tells_what_a_container_has_and_idle_connections_can_be_ended() {
     let mut older = Older::of(&census, &groups, |_| false);
     assert_eq!((older.count(), older.within(&census).filter(|one| census.is_inbound(one)).count()), (2, 2));
     let seen = older.within(&census).next().unwrap().cookie;
-    assert_eq!(Older::of(&census, &groups, |cookie| cookie == seen).count(), 1);
+    assert_eq!(Older::of(&census, &groups, |one| one.cookie == seen).count(), 1);
     let mut younger = dial();
     // One of them has asked, and waits for the answer.
     let [mut asked, mut ended] = streams;

@@ -295,6 +295,14 @@ impl<'a> BarePod<'a> {
         self.report()
     }
 
+    /// Ends everything in it while nobody can be told of that: the object stays as it is.
+    ///
+    /// # Errors
+    /// When something of it cannot be removed.
+    pub fn end_unseen(&mut self) -> Result<()> {
+        sandbox::remove(&self.cluster.host, &self.sandbox)
+    }
+
     /// Ends everything in it, and then the object.
     ///
     /// # Errors

@@ -2,9 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests panics like the tests themselves")]
 
 mod agent;
+mod away;
 mod controller;
 mod harness;
+mod ignored;
+mod lives;
 mod many;
 mod outage;
 mod reading;
 mod support;
+mod switches;

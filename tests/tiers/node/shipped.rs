@@ -45,6 +45,14 @@ fn the_daemonset_as_shipped_captures_pods_with_the_rights_and_capabilities_that_
     assert_eq!(after["spec"]["containers"], web["spec"]["containers"]);
     assert_eq!(after["status"]["containerStatuses"][0]["restartCount"], 0);
 
+    // What Services say is asked for once a pod's listeners depend on it.
+    let reverse = json!({"metadata": {"annotations": {"nodetap.io/proxy-type": "reverse"}}});
+    cluster.api("PATCH", &path, Some(&reverse)).unwrap();
+    let reversed = |pod: &Value| {
+        let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.iter().any(|one| one["message"].as_str().is_some_and(|text| text.contains("reverse")))
+    };
+    eventually(DEADLINE, "another way of capture", || cluster.api("GET", &path, None).ok().filter(reversed)).unwrap();
     // An Event, and the list of all verbs that were used.
     let wrong = json!({"metadata": {"annotations": {"nodetap.io/proxy-type": "sideways"}}});
     cluster.api("PATCH", &path, Some(&wrong)).unwrap();

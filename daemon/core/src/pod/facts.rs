@@ -20,7 +20,7 @@ pub struct Pod {
     /// Something says that a mesh's proxy is in it, besides the containers (Istio's `sidecar.istio.io/status`).
     pub mesh: bool,
     pub containers: Vec<Container>,
-    /// Target ports of the Services that select it, where somebody looked.
+    /// Target ports of the Services that select it; nobody looks where they make no difference.
     pub service_ports: BTreeSet<u16>,
 }
 

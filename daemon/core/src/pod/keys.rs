@@ -95,7 +95,7 @@ pub const KEYS: [Key; 44] = [
         "reset-older-connections",
         Kind::Flag,
         "false",
-        "close idle connections that are older than the capture, of containers captured while this is set",
+        "close idle connections to the pod that are older than the capture",
     ),
     own(
         "record-labels",

@@ -3,7 +3,7 @@
 
 mod http2;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,6 +34,7 @@ const FAREWELL_BYTES: u64 = 1024 * 1024;
 const CUT: &str = "The connection was ended by nodetap.";
 
 pub(super) async fn serve(desk: &Rc<Desk>, mut accepted: Instant, mut client: TcpStream, mut forward: Forward) {
+    let settling = Rc::new(Settling { desk: Rc::clone(desk), told: Cell::new(false) });
     loop {
         let clock = Clock::new(accepted, forward.connection.accepted);
         let asked = tokio::select! {
@@ -45,9 +46,9 @@ pub(super) async fn serve(desk: &Rc<Desk>, mut accepted: Instant, mut client: Tc
             }
         };
         match asked {
-            Ok(Ask::Tunnel(asked)) => return onward(desk, &clock, client, &forward, asked).await,
-            Ok(Ask::Http2) => return http2::serve(desk, &clock, client, &forward).await,
-            Ok(Ask::Http1) => match absolute(desk, &clock, client, &forward).await {
+            Ok(Ask::Tunnel(asked)) => return onward(&settling, &clock, client, &forward, asked).await,
+            Ok(Ask::Http2) => return http2::serve(desk, &settling, &clock, client, &forward).await,
+            Ok(Ask::Http1) => match absolute(&settling, &clock, client, &forward).await {
                 // On the same socket, and yet another connection: it goes somewhere else.
                 Some(same) => client = same,
                 None => return,
@@ -68,7 +69,8 @@ fn renew(desk: &Desk, forward: &mut Forward, now: u64) -> Ulid {
 }
 
 /// Connects to where the client wants to go, tells it, and pumps.
-async fn onward(desk: &Desk, clock: &Clock, mut client: TcpStream, forward: &Forward, asked: Tunnel) {
+async fn onward(settling: &Settling, clock: &Clock, mut client: TcpStream, forward: &Forward, asked: Tunnel) {
+    let desk = &*settling.desk;
     let Tunnel { dialect, to } = asked;
     let steering = &desk.group.steering;
     let gone = async {
@@ -79,13 +81,14 @@ async fn onward(desk: &Desk, clock: &Clock, mut client: TcpStream, forward: &For
     };
     match reach::reach(forward, dialect.via(), &to, &**steering, gone).await {
         Ok(Reached { upstream, destination }) => {
+            settling.goes(&destination.connection);
             let local = upstream.stream.local_addr().unwrap_or(forward.connection.server);
             // If it cannot be told, the tunnel finds out at once that its client has gone.
             let _ = client.write_all(&dialect.granted(local)).await;
             tunnel(desk, clock, client, upstream, &destination).await;
         }
         Err(error) => {
-            unreached(desk, clock, forward, dialect.via(), &to, &error);
+            unreached(settling, clock, forward, dialect.via(), &to, &error);
             if matches!(error, reach::Error::ClientGone { .. }) {
                 return dial::reset(client);
             }
@@ -95,12 +98,13 @@ async fn onward(desk: &Desk, clock: &Clock, mut client: TcpStream, forward: &For
 }
 
 /// Serves requests in absolute form. Gives the socket back when a CONNECT waits on it.
-async fn absolute(desk: &Desk, clock: &Clock, client: TcpStream, forward: &Forward) -> Option<TcpStream> {
+async fn absolute(settling: &Settling, clock: &Clock, client: TcpStream, forward: &Forward) -> Option<TcpStream> {
+    let desk = &*settling.desk;
     let steering = &desk.group.steering;
     let connection = Arc::new(forward.connection.clone());
     let tick = Tick::default();
     let tapped = Tapped::unconnected(desk, clock, &connection, &tick);
-    let scene = RefCell::new(Scene { desk, clock, forward, tapped });
+    let scene = RefCell::new(Scene { settling, clock, forward, tapped });
     let served = {
         let mut serving = std::pin::pin!(http::serve(&client, forward, &**steering, &scene));
         loop {
@@ -146,7 +150,7 @@ async fn absolute(desk: &Desk, clock: &Clock, client: TcpStream, forward: &Forwa
 
 /// The tap of a client's HTTP connection, and what else is written down about it.
 struct Scene<'a> {
-    desk: &'a Desk,
+    settling: &'a Settling,
     clock: &'a Clock,
     forward: &'a Forward,
     tapped: Tapped<'a>,
@@ -164,11 +168,12 @@ impl Watch for Scene<'_> {
 
 impl Witness for Scene<'_> {
     fn relocate(&mut self, connection: &Arc<Connection>) {
+        self.settling.goes(connection);
         self.tapped.relocate(connection);
     }
 
     fn unreached(&mut self, asked: &Authority, error: &reach::Error) {
-        unreached(self.desk, self.clock, self.forward, Via::ForwardHttp, asked, error);
+        unreached(self.settling, self.clock, self.forward, Via::ForwardHttp, asked, error);
     }
 }
 
@@ -179,9 +184,39 @@ async fn refuse(desk: &Desk, clock: &Clock, client: TcpStream, forward: &Forward
 }
 
 /// Writes down why there is no connection to where the client wanted to go.
-fn unreached(desk: &Desk, clock: &Clock, forward: &Forward, via: Via, asked: &Authority, error: &reach::Error) {
+fn unreached(settling: &Settling, clock: &Clock, forward: &Forward, via: Via, asked: &Authority, error: &reach::Error) {
     let server = error.tried().unwrap_or_else(|| (forward.connection.server.ip(), asked.port).into());
-    note(desk, clock, forward.toward(via, server), error.outcome(), error.sentence());
+    let connection = forward.toward(via, server);
+    if !settling.goes(&connection) {
+        note(&settling.desk, clock, connection, error.outcome(), error.sentence());
+    }
+}
+
+/// Tells once of a connection to the proxy whether it is left alone. What went nowhere is not.
+struct Settling {
+    desk: Rc<Desk>,
+    told: Cell<bool>,
+}
+
+impl Settling {
+    /// It goes there. Is that left alone?
+    fn goes(&self, connection: &Connection) -> bool {
+        let ignored = self.desk.group.steering.ignores(connection);
+        self.tell(ignored);
+        ignored
+    }
+
+    fn tell(&self, ignored: bool) {
+        if !self.told.replace(true) {
+            self.desk.group.steering.settled(ignored);
+        }
+    }
+}
+
+impl Drop for Settling {
+    fn drop(&mut self) {
+        self.tell(false);
+    }
 }
 
 /// Writes down a connection that came to nothing.

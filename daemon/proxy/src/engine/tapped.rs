@@ -75,11 +75,14 @@ pub(super) struct Tapped<'a> {
     first_word: Option<Box<dyn FnOnce() + 'a>>,
     /// Who ended first.
     first_end: Option<Side>,
+    /// What passes now belongs to this connection, of which nothing is recorded.
+    hushed: Option<Arc<Connection>>,
 }
 
 impl<'a> Tapped<'a> {
     pub(super) fn new(desk: &'a Desk, clock: &'a Clock, destination: &'a Destination, tick: &'a Tick) -> Self {
-        Self::of(desk, clock, &destination.connection, tick, Some(clock.elapsed()))
+        let ignored = desk.group.steering.ignores(&destination.connection);
+        Self::of(desk, clock, &destination.connection, tick, (!ignored).then(|| Some(clock.elapsed())))
     }
 
     /// Of a connection to the forward proxy, which has no server yet.
@@ -89,7 +92,7 @@ impl<'a> Tapped<'a> {
         connection: &'a Arc<Connection>,
         tick: &'a Tick,
     ) -> Self {
-        Self::of(desk, clock, connection, tick, None)
+        Self::of(desk, clock, connection, tick, Some(None))
     }
 
     fn of(
@@ -97,15 +100,24 @@ impl<'a> Tapped<'a> {
         clock: &'a Clock,
         connection: &'a Arc<Connection>,
         tick: &'a Tick,
-        connected: Option<Micros>,
+        // Nothing: it is left alone.
+        connected: Option<Option<Micros>>,
     ) -> Self {
-        let tap = desk
-            .group
-            .sink
-            .wants_records()
-            .then(|| Box::new(Tap::new(Arc::clone(connection), connected, desk.group.share(&desk.shared.limits))));
-        let charge = Charge::none(&desk.group);
-        Self { desk, clock, connection, tick, tap, charge, events: Vec::new(), first_word: None, first_end: None }
+        let tap = connected
+            .filter(|_| desk.group.sink.wants_records())
+            .map(|at| Box::new(Tap::new(Arc::clone(connection), at, desk.group.share(&desk.shared.limits))));
+        Self {
+            desk,
+            clock,
+            connection,
+            tick,
+            tap,
+            charge: Charge::none(&desk.group),
+            events: Vec::new(),
+            first_word: None,
+            first_end: None,
+            hushed: None,
+        }
     }
 
     pub(super) fn with_tap(&mut self, f: impl FnOnce(&mut Tap, UnixMicros, &mut UlidSource, &mut Vec<Event>)) {
@@ -122,7 +134,8 @@ impl<'a> Tapped<'a> {
         }
         self.tick.0.set(tap.due());
         self.charge.set(tap.held());
-        for mut event in self.events.drain(..) {
+        let hushed = self.hushed.as_ref();
+        for mut event in self.events.drain(..).filter(|event| !hushed.is_some_and(|hushed| is_of(event, hushed))) {
             if admit(&mut event, cap) {
                 group.curtail();
             }
@@ -134,6 +147,8 @@ impl<'a> Tapped<'a> {
     /// has stood from now on.
     pub(super) fn relocate(&mut self, connection: &Arc<Connection>) {
         let stood = self.clock.elapsed();
+        // The one before is written by now: its response has passed.
+        self.hushed = self.desk.group.steering.ignores(connection).then(|| Arc::clone(connection));
         if let Some(tap) = &mut self.tap {
             tap.relocate(connection, stood);
         }
@@ -151,6 +166,16 @@ impl<'a> Tapped<'a> {
 
     pub(super) fn finish(mut self) {
         self.with_tap(|tap, now, ids, out| tap.finish(now, ids, out));
+    }
+}
+
+/// Does it speak of this connection, or sum up the client's while this is where it leads?
+fn is_of(event: &Event, hushed: &Arc<Connection>) -> bool {
+    match event {
+        Event::Exchange(exchange) => Arc::ptr_eq(&exchange.connection, hushed),
+        Event::Message(message) => Arc::ptr_eq(&message.connection, hushed),
+        Event::Connection(_) => true,
+        Event::Loss(_) => false,
     }
 }
 

@@ -4,3 +4,4 @@
 mod floods;
 mod groups;
 mod harness;
+mod ignored;

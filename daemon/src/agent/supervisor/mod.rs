@@ -2,9 +2,12 @@
 //! each pod that something happened to it looks, makes a plan (`nodetap_core::pod::plan`), carries it out, and looks
 //! again, until there is nothing left to do.
 
+mod heard;
+mod names;
 mod pod;
 mod rules;
 mod tls;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
@@ -12,28 +15,26 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
-use nodetap_core::exchange::{self, Loss, Target};
-use nodetap_core::pod::decision::Decision;
-use nodetap_core::pod::plan::{self, Step, Wanted};
-use nodetap_core::pod::state::State;
+use nodetap_core::pod::plan::{self, Step};
 use nodetap_proxy::engine::Engine;
 
+use self::names::{Meaning, Names};
 use self::pod::{Hands, Pod};
-use self::rules::{Surroundings, facts};
+use self::rules::Surroundings;
 use self::tls::Keys;
 use super::held::Tools;
 use super::link::Link;
-use super::unix_micros;
-use super::view::{self, Facts, View};
+use super::remembered::Memory;
+use super::view::View;
 use super::wire::{Gap, Message};
-use super::worker::{NODE, PODS};
 use crate::capture::Hooks;
 use crate::cluster::namespaces::Namespace;
 use crate::cluster::report::Reporter;
 use crate::cluster::secrets::Data;
+use crate::cluster::services::Service;
 use crate::cluster::{Change, pods};
 use crate::kubepods::{self, Container, Finder, PodUid};
 use crate::netlink::listeners::listeners;
@@ -55,15 +56,20 @@ const QUEUED: Duration = Duration::from_millis(60);
 const GAP: Duration = Duration::from_secs(10);
 /// Control groups that are known of pods that are not.
 const STRANGERS: usize = 4096;
+/// Services that are known.
+const SERVICES: usize = 16_384;
 
 /// What happened.
 #[derive(Debug)]
 pub(super) enum Event {
     Pods(Change<Box<pods::Pod>>),
     Namespaces(Change<Namespace>),
+    Services(Change<Service>),
     Paused(bool),
     Cgroup(kubepods::Event),
     Secret(SecretName, Result<Data, String>),
+    /// A name was resolved, or could not be.
+    Name(String, Meaning),
     Keeper(Message, Option<OwnedFd>),
     KeeperGone,
     /// Some time has passed.
@@ -93,6 +99,11 @@ pub(super) struct Parts {
     pub patience: Instant,
     /// Where Secrets are asked for.
     pub secrets: tokio::sync::mpsc::Sender<BTreeSet<SecretName>>,
+    /// Where answers about names arrive.
+    pub events: SyncSender<Event>,
+    pub memory: Memory,
+    /// Says that what Services send to is of interest.
+    pub services_wanted: tokio::sync::watch::Sender<bool>,
 }
 
 /// Whose node it is.
@@ -129,8 +140,17 @@ pub(super) struct Supervisor {
     /// Control groups of pods that the API server has not told of.
     strangers: BTreeMap<PodUid, BTreeMap<PathBuf, Arc<Container>>>,
     namespaces: BTreeMap<String, BTreeMap<String, String>>,
-    paused: bool,
+    /// Nothing before the API server has said so.
+    paused: Option<bool>,
+    /// Pods that were told of before that.
+    early: Vec<Change<Box<pods::Pod>>>,
+    /// What an agent before us knew was asked for.
+    reminded: bool,
     listed: bool,
+    namespaces_listed: bool,
+    services: BTreeMap<(String, String), Service>,
+    services_wanted: tokio::sync::watch::Sender<bool>,
+    memory: Memory,
     told_prepared: bool,
     node: Node,
     dirty: BTreeSet<String>,
@@ -141,6 +161,8 @@ pub(super) struct Supervisor {
 
 impl Supervisor {
     pub(super) fn new(parts: Parts) -> Self {
+        let told = parts.events;
+        let names = Names::start(move |name, meaning| told.send(Event::Name(name, meaning)).is_ok());
         let Parts {
             node, proc, dry_run, pod_connections, pod_bytes, engine, hooks, recorder, finder, reporter, ..
         } = parts;
@@ -150,7 +172,7 @@ impl Supervisor {
             reporter,
             recorder,
             view: parts.view,
-            surroundings: Surroundings::new(node.clone(), &proc),
+            surroundings: Surroundings::new(node.clone(), &proc, names),
             keys: Keys::default(),
             secrets: parts.secrets,
             node_name: node,
@@ -165,8 +187,14 @@ impl Supervisor {
             by_key: BTreeMap::new(),
             strangers: BTreeMap::new(),
             namespaces: BTreeMap::new(),
-            paused: false,
+            paused: None,
+            early: Vec::new(),
+            reminded: false,
             listed: false,
+            namespaces_listed: false,
+            services: BTreeMap::new(),
+            services_wanted: parts.services_wanted,
+            memory: parts.memory,
             told_prepared: false,
             node: Node::Waiting,
             dirty: BTreeSet::new(),
@@ -193,6 +221,9 @@ impl Supervisor {
     pub(super) fn step(&mut self, event: Event) -> bool {
         self.take_in(event);
         let now = Instant::now();
+        if now >= self.patience {
+            self.remember();
+        }
         let due: Vec<String> = self
             .pods
             .iter()
@@ -206,174 +237,8 @@ impl Supervisor {
         self.work();
         self.prepare();
         self.close_gap();
+        self.write_down();
         !self.is_over()
-    }
-
-    fn take_in(&mut self, event: Event) {
-        match event {
-            Event::Pods(Change::All(all)) => self.all_pods(all),
-            Event::Pods(Change::Applied(pod)) => self.pod(*pod),
-            Event::Pods(Change::Gone(pod)) => self.pod_gone(&pod.uid),
-            Event::Namespaces(change) => self.namespaces(change),
-            Event::Paused(paused) => {
-                self.paused = paused;
-                self.view.pause(paused);
-                self.decide_all();
-            }
-            Event::Cgroup(kubepods::Event::Appeared(container)) => self.group_appeared(container),
-            Event::Cgroup(kubepods::Event::Gone(container)) => self.group_gone(&container),
-            Event::Secret(name, data) => {
-                if self.keys.tell(name, data) {
-                    // What is in force was made of what was known before.
-                    self.pods.values_mut().filter_map(|pod| pod.held.as_mut()).for_each(super::held::Held::unset);
-                    self.dirty.extend(self.pods.keys().cloned());
-                }
-            }
-            Event::Keeper(message, fd) => self.keeper(message, fd),
-            Event::KeeperGone => {
-                tracing::warn!("the keeper is gone: nothing more is captured");
-                self.leave_node();
-                self.deadline = Some(Instant::now() + Duration::from_secs(2));
-            }
-            Event::Tick => {}
-        }
-    }
-
-    fn all_pods(&mut self, all: impl IntoIterator<Item = Box<pods::Pod>>) {
-        let mut here = BTreeSet::new();
-        for pod in all {
-            here.insert(pod.uid.clone());
-            self.pod(*pod);
-        }
-        let gone: Vec<String> = self.pods.keys().filter(|uid| !here.contains(*uid)).cloned().collect();
-        gone.iter().for_each(|uid| self.pod_gone(uid));
-        self.listed = true;
-        self.view.happened(PODS);
-    }
-
-    fn pod(&mut self, api: pods::Pod) {
-        let uid = api.uid.clone();
-        if let Some(condition) = &api.condition {
-            self.reporter.seen(&pod_name(&api), &condition.status, &condition.reason, &condition.message);
-        }
-        match self.pods.get_mut(&uid) {
-            Some(pod) if pod.api == api && pod.wanted.is_some() => return,
-            Some(pod) => {
-                // Somebody else wrote our condition, or took it away.
-                let ours = pod.observed.reported.as_ref().map(|said| (said.status, &said.message));
-                let there = api.condition.as_ref().map(|said| (said.status == "True", &said.message));
-                if pod.api.condition != api.condition && ours != there && self.reporter.is_idle() {
-                    pod.observed.reported = None;
-                }
-                pod.api = api;
-            }
-            None => {
-                let mut pod = Pod::new(api);
-                if let Some(key) = pod.key().cloned() {
-                    for container in self.strangers.remove(&key).into_iter().flat_map(BTreeMap::into_values) {
-                        pod.group_appeared(container);
-                    }
-                    self.by_key.insert(key, uid.clone());
-                }
-                self.pods.insert(uid.clone(), pod);
-            }
-        }
-        self.decide(&uid);
-    }
-
-    fn pod_gone(&mut self, uid: &str) {
-        if let Some(pod) = self.pods.get_mut(uid) {
-            pod.wanted = None;
-            self.dirty.insert(uid.to_owned());
-        }
-    }
-
-    fn namespaces(&mut self, change: Change<Namespace>) {
-        match change {
-            Change::All(all) => {
-                self.namespaces = all.into_iter().map(|one| (one.name, one.annotations)).collect();
-                self.decide_all();
-            }
-            Change::Applied(Namespace { name, annotations }) => {
-                if self.namespaces.get(&name) != Some(&annotations) {
-                    self.namespaces.insert(name.clone(), annotations);
-                    let there = self.pods.iter().filter(|(_, pod)| pod.api.namespace == name);
-                    let uids: Vec<String> = there.map(|(uid, _)| uid.clone()).collect();
-                    uids.iter().for_each(|uid| self.decide(uid));
-                }
-            }
-            Change::Gone(Namespace { name, .. }) => drop(self.namespaces.remove(&name)),
-        }
-    }
-
-    fn decide_all(&mut self) {
-        let uids: Vec<String> = self.pods.keys().cloned().collect();
-        uids.iter().for_each(|uid| self.decide(uid));
-    }
-
-    /// What is wanted of a pod, by what the API server says.
-    fn decide(&mut self, uid: &str) {
-        let nothing = BTreeMap::new();
-        let Some(pod) = self.pods.get_mut(uid) else { return };
-        let facts = facts(&pod.api);
-        let decision = Decision::of(&facts, self.namespaces.get(&pod.api.namespace).unwrap_or(&nothing));
-        let wanted = Some(Wanted { pod: facts, decision, paused: self.paused });
-        if pod.wanted != wanted {
-            pod.wanted = wanted;
-            self.dirty.insert(uid.to_owned());
-        }
-    }
-
-    fn group_appeared(&mut self, container: Arc<Container>) {
-        let uid = self.by_key.get(&container.pod).cloned();
-        match uid.and_then(|uid| self.pods.get_mut(&uid).map(|pod| (uid, pod))) {
-            Some((uid, pod)) => {
-                pod.group_appeared(container);
-                self.dirty.insert(uid);
-            }
-            None if self.strangers.len() < STRANGERS => {
-                let groups = self.strangers.entry(container.pod.clone()).or_default();
-                groups.insert(container.path.clone(), container);
-            }
-            None => {}
-        }
-    }
-
-    fn group_gone(&mut self, container: &Container) {
-        if let Some(groups) = self.strangers.get_mut(&container.pod) {
-            groups.remove(&container.path);
-            if groups.is_empty() {
-                self.strangers.remove(&container.pod);
-            }
-        }
-        if let Some(uid) = self.by_key.get(&container.pod)
-            && let Some(pod) = self.pods.get_mut(uid)
-        {
-            pod.group_gone(&container.path);
-            self.dirty.insert(uid.clone());
-        }
-    }
-
-    fn keeper(&mut self, message: Message, fd: Option<OwnedFd>) {
-        match (message, fd) {
-            (Message::Hold(name), Some(fd)) => self.tools.link.give(name, fd),
-            (Message::Begin(gap), _) => {
-                tracing::info!(node = self.node_name, "the node is ours");
-                self.node = Node::Ours;
-                self.gap = gap.map(|gap| (gap, Instant::now()));
-                self.view.happened(NODE);
-                self.dirty.extend(self.pods.keys().cloned());
-            }
-            (Message::Yield, _) => {
-                self.leave_node();
-                self.tools.link.tell(&Message::Yielded);
-            }
-            (Message::Drain(seconds), _) => {
-                self.leave_node();
-                self.deadline.get_or_insert(Instant::now() + Duration::from_secs(seconds));
-            }
-            _ => {}
-        }
     }
 
     /// Steers nothing and accepts nothing any more; what is open goes on.
@@ -435,7 +300,7 @@ impl Supervisor {
             pod.plan = Some(plan);
             if !acts {
                 if self.dry_run && changed && pod.asks() {
-                    say(&pod);
+                    told::say(&pod);
                 }
                 break;
             }
@@ -486,7 +351,8 @@ impl Supervisor {
     fn ask_for_secrets(&mut self, pod: &mut Pod) {
         let Some(config) = pod.config() else { return };
         let needed = Keys::needed(config, &pod.api.namespace);
-        let problems = self.keys.problems(config, &pod.api.namespace, pod.workload());
+        let mut problems = self.keys.problems(config, &pod.api.namespace, pod.workload());
+        problems.extend(self.surroundings.names.problems(config));
         if !needed.is_empty() {
             // Who is busy hears of it the next time.
             let _ = self.secrets.try_send(needed);
@@ -517,73 +383,6 @@ impl Supervisor {
         self.view.forget(&pod.api.uid);
     }
 
-    /// Lets others see what became of a pod.
-    fn show(&self, pod: &Pod) {
-        let Some(plan) = pod.plan.as_ref().filter(|_| pod.asks()) else { return self.view.forget(&pod.api.uid) };
-        let held = pod.observed.held.as_ref();
-        let listeners = held.into_iter().flat_map(|held| &held.listeners);
-        let named = |id: &String| {
-            let of = pod.api.containers.iter().find(|one| one.id.as_ref() == Some(id));
-            of.map_or_else(|| id.clone(), |one| one.name.clone())
-        };
-        let why = match &plan.state {
-            State::Pending(why) => why.clone(),
-            State::Degraded(why) => why.iter().cloned().collect::<Vec<_>>().join("; "),
-            State::Refused(refusals) => refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
-            State::Off(_) | State::Capturing | State::Draining(_) => String::new(),
-        };
-        let facts = Facts {
-            namespace: pod.api.namespace.clone(),
-            pod: pod.api.name.clone(),
-            uid: pod.api.uid.clone(),
-            state: plan.state.name(),
-            why,
-            mode: pod.config().map_or("", |config| config.proxy_type.name()),
-            // A pod that cannot be captured yet for reasons of its own keeps nobody waiting; one that is being set up does.
-            settled: plan.is_settled() && self.node == Node::Ours,
-            netns: held.map(|held| held.namespace.inode),
-            containers: held.into_iter().flat_map(|held| &held.attached).map(named).collect(),
-            listeners: listeners.map(|(listener, _)| listener.to_string()).collect(),
-            ports: pod.observed.listening.iter().map(|one| one.port).collect::<BTreeSet<_>>().into_iter().collect(),
-        };
-        self.view.show(&pod.api.uid, view::Target { facts, stats: Arc::clone(&pod.stats) });
-    }
-
-    /// Tells the keeper once that we could begin: everything is loaded, and the pods are known or do not become known.
-    fn prepare(&mut self) {
-        if !self.told_prepared && (self.listed || Instant::now() >= self.patience) {
-            self.told_prepared = true;
-            self.tools.link.tell(&Message::Prepared);
-        }
-        if self.listed && self.node == Node::Ours && self.dirty.is_empty() {
-            let pods = &self.pods;
-            self.tools
-                .link
-                .release_rest(|name| name.split('/').next().is_some_and(|uid| pods.get(uid).is_some_and(Pod::asks)));
-        }
-    }
-
-    /// Nothing was captured for a while: that is one loss, with its start and its end.
-    fn close_gap(&mut self) {
-        let Some((gap, since)) = self.gap else { return };
-        let ready = self.listed && self.dirty.is_empty() && self.view.unready().is_empty();
-        if !ready && since.elapsed() < GAP {
-            return;
-        }
-        self.gap = None;
-        let reason = if gap.planned { exchange::AGENT_HANDOVER } else { exchange::AGENT_DOWN };
-        let loss = Loss {
-            time: gap.since,
-            until: unix_micros(),
-            target: Target::command(format!("agent on {}", self.node_name)),
-            reason: reason.into(),
-            exchanges: gap.cut,
-            bytes: 0,
-        };
-        tracing::info!(reason, since = gap.since, cut = gap.cut, "captured again");
-        self.recorder.record(exchange::Event::Loss(loss));
-    }
-
     /// Has everything ended that was to end?
     fn is_over(&self) -> bool {
         let Some(deadline) = self.deadline else { return false };
@@ -608,25 +407,6 @@ impl Supervisor {
 
     fn millis(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-}
-
-fn pod_name(api: &pods::Pod) -> crate::cluster::condition::PodName {
-    crate::cluster::condition::PodName {
-        namespace: api.namespace.clone(),
-        name: api.name.clone(),
-        uid: api.uid.clone(),
-    }
-}
-
-/// What would be done for a pod, on stdout.
-fn say(pod: &Pod) {
-    use std::io::Write as _;
-    let Some(plan) = &pod.plan else { return };
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{}/{}: {}", pod.api.namespace, pod.api.name, plan.state.reason());
-    for step in &plan.steps {
-        let _ = writeln!(out, "  {step}");
     }
 }
 

@@ -351,7 +351,12 @@ impl Pod {
         };
         let tls = hands.keys.policies(self.config(), &self.api.namespace, self.workload());
         let root = self.root(hands);
-        self.held = Some(Held::new(found.netns.clone(), &self.api.uid, root, target, tls, sink));
+        let mut held = Held::new(found.netns.clone(), &self.api.uid, root, target, tls, sink);
+        // What waits at a listener that the keeper held is accepted as soon as that is served.
+        if let Some(config) = self.config() {
+            held.leave_alone(&self.rules(config, hands).alone);
+        }
+        self.held = Some(held);
         self.since.get_or_insert_with(Instant::now);
         Ok(())
     }
@@ -383,14 +388,13 @@ impl Pod {
     }
 
     fn rules(&self, config: &Config, hands: &mut Hands<'_>) -> Rules {
-        let target = hands.surroundings.target(&self.api, Some(config));
         let ports = match &self.wanted {
             Some(wanted) => Application::of(&wanted.pod, config, &self.observed).ports,
             None => Vec::new(),
         };
         let all = self.observed.listening.iter().map(|one| one.port).collect();
         let tls = hands.keys.policies(Some(config), &self.api.namespace, self.workload());
-        hands.surroundings.rules(target, config, tls, &ports, &all)
+        hands.surroundings.rules(&self.api, config, tls, &ports, &all)
     }
 
     /// What was verified or resolved a while ago is looked at again.
@@ -404,6 +408,13 @@ impl Pod {
             held.doubt();
         }
         held.set_root(root);
+        // Those that were in use may be idle now.
+        if config.reset_older_connections
+            && held.observe().steering.any()
+            && let Err(error) = held.close_older()
+        {
+            tracing::debug!(error, pod = self.api.name, "older connections stay");
+        }
         if let Err(error) = held.ignore(&rules, hands.tools) {
             tracing::debug!(error, pod = self.api.name, "cannot bring what is left alone up to date");
         }

@@ -2,7 +2,7 @@
 //! anybody having said so.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,19 +10,18 @@ use nodetap_core::exchange::{Target, TargetKind};
 use nodetap_core::pod::config::{Config, Ignore as Said};
 use nodetap_core::pod::facts::Pod;
 
+use super::names::Names;
 use crate::agent::explicit::Tls;
 use crate::agent::held::Rules;
+use crate::agent::left_alone::LeftAlone;
 use crate::capture::Ignore;
 use crate::cluster::pods;
+use crate::cluster::services::{Service, Target as Port};
 use crate::netlink::routes::Prefix;
 use crate::netns::Netns;
 
 /// How long the node's addresses are taken for known.
 const NODE_AGE: Duration = Duration::from_secs(60);
-/// How long what a name means is taken for known.
-const NAME_AGE: Duration = Duration::from_secs(30);
-/// Names whose meaning is remembered.
-const NAMES: usize = 1024;
 
 /// Labels that records carry whether they were chosen or not: those that pods are commonly told apart by, so that
 /// `nodetap ls -l app=web` finds something.
@@ -36,16 +35,16 @@ pub(super) struct Surroundings {
     /// The node's own network namespace.
     host: Option<Netns>,
     addresses: (Option<Instant>, BTreeSet<IpAddr>),
-    names: BTreeMap<String, (Instant, BTreeSet<IpAddr>)>,
+    pub names: Names,
 }
 
 impl Surroundings {
-    pub(super) fn new(node: String, proc: &std::path::Path) -> Self {
+    pub(super) fn new(node: String, proc: &std::path::Path, names: Names) -> Self {
         let host = Netns::open(proc.join("1/ns/net"));
         if let Err(error) = &host {
             tracing::warn!(%error, "the node's addresses are not known: what its kubelet asks is captured");
         }
-        Self { node, host: host.ok(), addresses: Default::default(), names: BTreeMap::new() }
+        Self { node, host: host.ok(), addresses: Default::default(), names }
     }
 
     /// Who the pod is called in records.
@@ -65,7 +64,7 @@ impl Surroundings {
     /// The rules of a configuration. `ports`: those of the application that are captured; `all`: where it listens.
     pub(super) fn rules(
         &mut self,
-        target: Arc<Target>,
+        pod: &pods::Pod,
         config: &Config,
         tls: Tls,
         ports: &[u16],
@@ -80,41 +79,30 @@ impl Surroundings {
             inbound.ports.extend(all.iter().filter(|port| !ports.contains(port)));
         }
         let mut outbound = self.ignore(&config.outbound);
+        if config.ignore_loopback {
+            let own: BTreeSet<Prefix> = from_inside(&pod.ips);
+            // Under a mesh everybody comes from loopback: the mesh's proxy stands there.
+            if !pod.mesh {
+                inbound.prefixes.extend(&own);
+            }
+            outbound.prefixes.extend(own);
+        }
         if config.tls_out && !config.kube_api {
             let server = std::env::var("KUBERNETES_SERVICE_HOST").ok().and_then(|host| host.parse::<IpAddr>().ok());
             outbound.prefixes.extend(server.map(|address| Prefix::new(address, 128)));
         }
-        Rules { target, tls, inbound, outbound }
+        let alone = LeftAlone { inbound, outbound, loopback: config.track_loopback };
+        Rules { target: self.target(pod, Some(config)), tls, alone }
     }
 
     fn ignore(&mut self, said: &Said) -> Ignore {
         let networks = said.networks.iter().map(|network| Prefix::new(network.address(), network.length()));
         let mut prefixes: BTreeSet<Prefix> = networks.collect();
+        prefixes.extend(said.all.then_some(Prefix::ALL));
         for name in &said.hosts {
-            prefixes.extend(self.resolve(name).into_iter().map(|address| Prefix::new(address, 128)));
+            prefixes.extend(self.names.meaning(name).into_iter().map(|address| Prefix::new(address, 128)));
         }
         Ignore { prefixes, ports: said.ports.clone() }
-    }
-
-    /// What a name means now; what cannot be looked up means what it meant.
-    fn resolve(&mut self, name: &str) -> BTreeSet<IpAddr> {
-        let known = self.names.get(name);
-        if let Some((at, addresses)) = known
-            && at.elapsed() < NAME_AGE
-        {
-            return addresses.clone();
-        }
-        let found = match (name, 0u16).to_socket_addrs() {
-            Ok(found) => found.map(|address| address.ip()).collect(),
-            Err(error) => {
-                tracing::warn!(%error, name, "a name that is to be left alone cannot be resolved");
-                known.map(|(_, addresses)| addresses.clone()).unwrap_or_default()
-            }
-        };
-        if self.names.len() < NAMES || self.names.contains_key(name) {
-            self.names.insert(name.to_owned(), (Instant::now(), found.clone()));
-        }
-        found
     }
 
     /// What the kubelet's probes come from.
@@ -133,14 +121,31 @@ impl Surroundings {
     }
 }
 
+/// Addresses of whoever is in the pod itself.
+fn from_inside(ips: &[IpAddr]) -> BTreeSet<Prefix> {
+    let loopback = [Prefix::new([127, 0, 0, 0].into(), 8), Prefix::new(Ipv6Addr::LOCALHOST.into(), 128)];
+    loopback.into_iter().chain(ips.iter().map(|ip| Prefix::new(*ip, 128))).collect()
+}
+
 /// What a user calls a pod's owner: the Deployment of a ReplicaSet, told by the hash that both carry.
 fn workload(owner: &str, labels: &BTreeMap<String, String>) -> String {
     let (kind, name) = owner.split_once('/').unwrap_or((owner, ""));
     nodetap_core::pod::resolved::workload(kind, name, labels)
 }
 
+/// Ports of a pod that Services of its namespace send to.
+pub(super) fn service_ports<'a>(pod: &pods::Pod, services: impl Iterator<Item = &'a Service>) -> BTreeSet<u16> {
+    let selects = |service: &&Service| !service.selector.is_empty() && service.selects(&pod.labels);
+    let named = |name: &str| pod.containers.iter().find_map(|container| container.port_names.get(name)).copied();
+    let port = |target: &Port| match target {
+        Port::Number(number) => Some(*number),
+        Port::Name(name) => named(name),
+    };
+    services.filter(selects).flat_map(|service| &service.targets).filter_map(port).collect()
+}
+
 /// The pod as decisions are made of it.
-pub(super) fn facts(pod: &pods::Pod) -> Pod {
+pub(super) fn facts(pod: &pods::Pod, service_ports: BTreeSet<u16>) -> Pod {
     use nodetap_core::pod::facts::{Container, Kind};
     let kind = |kind| match kind {
         pods::Kind::App => Kind::App,
@@ -166,6 +171,6 @@ pub(super) fn facts(pod: &pods::Pod) -> Pod {
         ended: matches!(pod.phase.as_str(), "Succeeded" | "Failed"),
         mesh: pod.mesh,
         containers: pod.containers.iter().map(container).collect(),
-        service_ports: BTreeSet::new(),
+        service_ports,
     }
 }

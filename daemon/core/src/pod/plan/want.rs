@@ -73,7 +73,8 @@ impl<'a> Outcome<'a> {
         if steers {
             listeners.insert(Listener::Steered, (None, BTreeSet::new()));
         }
-        let steering = Steering { inbound: steers && !config.inbound.all, outbound: steers && !config.outbound.all };
+        // Where all of a direction is left alone, the hooks are told so, and count it.
+        let steering = Steering { inbound: steers, outbound: steers };
         let attach = attach(pod, config, observed);
         Self::Want(Box::new(Want { pod, config, namespace, listeners, attach, steering, application }))
     }

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use super::super::connection::tunnel;
 use super::super::desk::Desk;
 use super::super::tapped::Clock;
-use super::{note, renew, unreached};
+use super::{Settling, note, renew, unreached};
 use crate::dial;
 use crate::forward::authority::{Authority, shown};
 use crate::forward::reach::{self, Reached, sentence};
@@ -44,7 +44,13 @@ const LAST_WORDS: Duration = Duration::from_millis(20);
 /// How long the preface and the settings may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-pub(super) async fn serve(desk: &Rc<Desk>, clock: &Clock, client: TcpStream, forward: &Forward) {
+pub(super) async fn serve(
+    desk: &Rc<Desk>,
+    settling: &Rc<Settling>,
+    clock: &Clock,
+    client: TcpStream,
+    forward: &Forward,
+) {
     let mut builder = h2::server::Builder::new();
     builder
         .max_concurrent_streams(STREAMS)
@@ -68,8 +74,8 @@ pub(super) async fn serve(desk: &Rc<Desk>, clock: &Clock, client: TcpStream, for
                     let mut forward = forward.clone();
                     let clock = Clock::new(Instant::now(), clock.now());
                     renew(desk, &mut forward, clock.now());
-                    let desk = Rc::clone(desk);
-                    streams.spawn_local(async move { stream(&desk, &clock, &forward, request, respond).await });
+                    let settling = Rc::clone(settling);
+                    streams.spawn_local(async move { stream(&settling, &clock, &forward, request, respond).await });
                 }
                 Some(Err(error)) => {
                     if error.is_library() || error.is_remote() {
@@ -95,7 +101,7 @@ fn malformed(desk: &Desk, clock: &Clock, forward: &Forward, what: &str) {
 
 /// One request.
 async fn stream(
-    desk: &Desk,
+    settling: &Settling,
     clock: &Clock,
     forward: &Forward,
     request: Request<RecvStream>,
@@ -104,7 +110,7 @@ async fn stream(
     let via = Via::ForwardConnect;
     let text = match (request.method(), request.uri().authority()) {
         (&Method::CONNECT, Some(to)) => match Authority::parse(to.as_str().as_bytes()) {
-            Ok(to) => return connect(desk, clock, forward, to, request.into_body(), respond).await,
+            Ok(to) => return connect(settling, clock, forward, to, request.into_body(), respond).await,
             Err(error) => {
                 let to = shown(to.as_str().as_bytes());
                 (StatusCode::BAD_REQUEST, format!("`{to}` is no host and port to connect to: {error}."))
@@ -116,7 +122,7 @@ async fn stream(
             (StatusCode::NOT_IMPLEMENTED, text.to_owned())
         }
     };
-    note(desk, clock, forward.toward(via, forward.connection.server), Outcome::Malformed, text.1.clone());
+    note(&settling.desk, clock, forward.toward(via, forward.connection.server), Outcome::Malformed, text.1.clone());
     say(&mut respond, text.0, &text.1);
 }
 
@@ -132,13 +138,14 @@ fn say(respond: &mut SendResponse<Bytes>, status: StatusCode, text: &str) {
 }
 
 async fn connect(
-    desk: &Desk,
+    settling: &Settling,
     clock: &Clock,
     forward: &Forward,
     to: Authority,
     from_client: RecvStream,
     mut respond: SendResponse<Bytes>,
 ) {
+    let desk = &*settling.desk;
     let steering = &desk.group.steering;
     let gone = async {
         tokio::select! {
@@ -150,11 +157,12 @@ async fn connect(
     let Reached { upstream, destination } = match reached {
         Ok(reached) => reached,
         Err(error) => {
-            unreached(desk, clock, forward, Via::ForwardConnect, &to, &error);
+            unreached(settling, clock, forward, Via::ForwardConnect, &to, &error);
             let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_GATEWAY);
             return say(&mut respond, status, &error.sentence());
         }
     };
+    let ignored = settling.goes(&destination.connection);
     let ends = match (pair().await, respond.send_response(Response::new(()), false)) {
         (Ok(ends), Ok(to_client)) => Ok((ends, to_client)),
         (Err(error), _) => Err(sentence(&format!("nodetap itself has no sockets for the tunnel: {error}"))),
@@ -169,7 +177,9 @@ async fn connect(
             );
         }
         Err(text) => {
-            note(desk, clock, (*destination.connection).clone(), Outcome::ClientAborted, text);
+            if !ignored {
+                note(desk, clock, (*destination.connection).clone(), Outcome::ClientAborted, text);
+            }
             respond.send_reset(Reason::CONNECT_ERROR);
             if let Some(local) = upstream.announced {
                 steering.ended(local);

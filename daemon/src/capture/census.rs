@@ -1,11 +1,11 @@
-//! Which container listens where in a pod's network namespace, and which connections it has: what the kernel's hooks
-//! cannot tell of sockets that are older than they are.
+//! Which control group listens where in a network namespace, and which connections it has: what the hooks cannot tell of
+//! sockets that are older than they are.
 
 use std::io;
 
+use super::namespace::{Namespace, within};
 use crate::netlink::connections::{Connection, connections};
 use crate::netlink::listeners::{Listener, listeners};
-use crate::netns::Netns;
 
 /// All TCP sockets of a namespace at one moment.
 #[derive(Debug, Clone, Default)]
@@ -20,11 +20,11 @@ impl Census {
     ///
     /// # Errors
     /// What the kernel answers.
-    pub fn take(netns: &Netns) -> io::Result<Self> {
-        netns.enter(|| Ok(Self { listening: listeners()?.into_values().collect(), established: connections()? }))
+    pub fn take(namespace: &dyn Namespace) -> io::Result<Self> {
+        within(namespace, || Ok(Self { listening: listeners()?.into_values().collect(), established: connections()? }))
     }
 
-    /// Where those in these control groups listen, of [`super::Container::cgroups`].
+    /// Where those in these control groups listen, by their inodes.
     pub fn listening<'a>(&'a self, cgroups: &'a [u64]) -> impl Iterator<Item = &'a Listener> {
         self.listening.iter().filter(|listener| cgroups.contains(&listener.cgroup))
     }
@@ -34,7 +34,7 @@ impl Census {
         self.established.iter().filter(|connection| cgroups.contains(&connection.cgroup))
     }
 
-    /// Did the container accept it, rather than open it?
+    /// Did they accept it, rather than open it?
     pub fn is_inbound(&self, connection: &Connection) -> bool {
         let local = connection.local.ip().to_canonical();
         self.listening
