@@ -83,7 +83,7 @@ pub(super) struct Held {
     explicit: BTreeMap<Listener, HeldListener>,
     config: Option<Box<Config>>,
     older_closed: bool,
-    key: String,
+    uid: String,
 }
 
 /// The hooks, and the listeners that they steer to. They are there as soon as anything is attached; they count as open
@@ -158,11 +158,10 @@ impl Sink for Mutable {
 }
 
 impl Held {
-    /// Nothing yet, in this namespace. `key` begins the names that the keeper knows its sockets by.
-    pub(super) fn new(netns: Netns, key: &str, root: PathBuf, target: Arc<Target>, tls: Tls, sink: TargetSink) -> Self {
+    /// Nothing yet, in this namespace. `uid` is the pod's.
+    pub(super) fn new(netns: Netns, uid: &str, root: PathBuf, target: Arc<Target>, tls: Tls, sink: TargetSink) -> Self {
         let sockets: Arc<dyn Sockets> = Arc::new(Inside(Arc::new(Within(netns.clone()))));
         let (stats, sink) = (Arc::clone(&sink.stats), Arc::new(sink));
-        let key = format!("{key}/{}", netns.id().inode);
         Self {
             netns,
             sockets,
@@ -179,7 +178,7 @@ impl Held {
             explicit: BTreeMap::new(),
             config: None,
             older_closed: false,
-            key,
+            uid: uid.to_owned(),
         }
     }
 
@@ -354,7 +353,7 @@ impl Held {
         let (mut sockets, mut names, mut listens) = (Vec::new(), Vec::new(), Vec::new());
         for address in addresses {
             let address = SocketAddr::new(*address, port);
-            let name = format!("{}/{address}", self.key);
+            let name = kept_name(&self.uid, &self.netns, address);
             let socket: TcpListener = match tools.link.take(&name) {
                 Some(socket) => socket,
                 None => self.netns.listener(address, BACKLOG).map_err(|error| format!("{address}: {error}"))?,
@@ -514,6 +513,11 @@ impl Held {
         }
         cut
     }
+}
+
+/// By what the keeper knows a listening socket of a pod.
+pub(super) fn kept_name(uid: &str, netns: &Netns, address: SocketAddr) -> String {
+    format!("{uid}/{}/{address}", netns.id().inode)
 }
 
 fn limits(tools: &Tools) -> GroupLimits {

@@ -27,6 +27,7 @@ pub enum Call {
     Resolved,
     Mesh,
     Sidecar,
+    TrustBundle,
 }
 
 impl Call {
@@ -49,6 +50,7 @@ impl Call {
             Self::Resolved => "resolved",
             Self::Mesh => "mesh",
             Self::Sidecar => "sidecar",
+            Self::TrustBundle => "trust_bundle",
         }
     }
 }

@@ -1,7 +1,8 @@
 //! `nodetap controller`: every replica serves the aggregated API ([`api`]: asks all agents, shows one namespace); the one
 //! that holds the Lease ([`election`]) writes: certificates ([`certificates`]), the APIService's authority
-//! ([`api_service`]), what workloads say, on their pods ([`resolve`]), and Istio's Sidecars ([`sidecars`]). While no controller runs, agents capture as
-//! they did; what is missing is the API, and changes to workloads.
+//! ([`api_service`]), what workloads say, on their pods ([`resolve`]), Istio's Sidecars ([`sidecars`]), and the roots that
+//! pods are to trust, in namespaces that ask for them ([`trust_bundle`]). While no controller runs, agents capture as they
+//! did; what is missing is the API, and changes to workloads.
 
 mod agents;
 mod api;
@@ -18,6 +19,7 @@ mod sidecars;
 mod source;
 #[cfg(test)]
 mod tests;
+mod trust_bundle;
 
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -165,6 +167,7 @@ async fn write(
                 keep(&certificates, client, &health),
                 resolve::resolve(client.clone(), health.clone()),
                 sidecars::keep(connection, &settings, identity, health.clone()),
+                trust_bundle::publish(connection, health.clone()),
             );
         };
         tokio::select! {
@@ -215,11 +218,13 @@ async fn follow_ready(client: Client, namespace: &str, health: Health, ready: wa
         api: Api::<Secret>::namespaced(client.clone(), namespace),
         call: Call::Certificates,
         fields: fields(CONTROLLER_SECRET),
+        labels: None,
     };
     let map = Subject {
         api: Api::<ConfigMap>::namespaced(client, front_proxy::NAMESPACE),
         call: Call::FrontProxy,
         fields: fields(front_proxy::NAME),
+        labels: None,
     };
     // What cannot be used changes nothing: what could be used before is used on.
     let keep_identity = |secret: Secret| {

@@ -93,9 +93,12 @@ async fn watch<K: SidecarObject>(connection: &Connection, health: Health, seen: 
     let Connection { client, namespace } = connection;
     macro_rules! follow_all {
         ($api:expr, $keep:expr, $seen:path) => {
-            follow(Subject { api: $api, call: Call::Mesh, fields: None }, health.clone(), $keep, async |change| {
-                seen.send($seen(change)).await.is_ok()
-            })
+            follow(
+                Subject { api: $api, call: Call::Mesh, fields: None, labels: None },
+                health.clone(),
+                $keep,
+                async |change| seen.send($seen(change)).await.is_ok(),
+            )
         };
     }
     let sidecar = |object: K| {
