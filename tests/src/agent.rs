@@ -36,6 +36,8 @@ pub struct Node {
     /// Where their records lie.
     pub records: Folder,
     run: Folder,
+    /// The namespace of nodetap itself, as the agents see it.
+    namespace: &'static str,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -49,7 +51,13 @@ impl Node {
     pub fn new() -> Result<Self> {
         // Whoever panicked has left nothing that the next one could find.
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(Self { records: Folder::new()?, run: Folder::new()?, _alone: alone })
+        Ok(Self { records: Folder::new()?, run: Folder::new()?, namespace: "default", _alone: alone })
+    }
+
+    /// Its agents belong to an installation in this namespace.
+    #[must_use]
+    pub fn of(self, namespace: &'static str) -> Self {
+        Self { namespace, ..self }
     }
 
     /// The command line of an agent.
@@ -59,7 +67,7 @@ impl Node {
     pub fn command(&self, cluster: &Cluster, metrics: u16, more: &[&str]) -> Result<Command> {
         let text = |path: &Path| path.to_str().map(str::to_owned).context("a path that is no text");
         let mut command = nodetap::command(&["agent", "--node", NODE]);
-        command.args(["--kubeconfig", &text(&cluster.kubeconfig())?, "--namespace", "default"]);
+        command.args(["--kubeconfig", &text(&cluster.kubeconfig())?, "--namespace", self.namespace]);
         command.args(["--out", &text(&self.records)?, "--run", &text(&self.run)?]);
         command.args(["--metrics", &format!("{ADDRESS}:{metrics}"), "--workers", "2", "--grace", "5"]);
         command.args(more);

@@ -55,5 +55,20 @@ pub fn get_over(mut stream: TcpStream, path: &str) -> Result<Vec<u8>> {
             stream.read_to_end(&mut body)?;
         }
     }
-    Ok(body)
+    let chunked = text.lines().any(|line| line.eq_ignore_ascii_case("transfer-encoding: chunked"));
+    if chunked { dechunk(&body) } else { Ok(body) }
+}
+
+/// What is in a body that comes in chunks, without extensions and trailers.
+fn dechunk(mut rest: &[u8]) -> Result<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let end = rest.windows(2).position(|two| two == b"\r\n").context("a chunk without a size")?;
+        let size = usize::from_str_radix(std::str::from_utf8(&rest[..end])?.trim(), 16)?;
+        if size == 0 {
+            return Ok(body);
+        }
+        body.extend_from_slice(rest.get(end + 2..end + 2 + size).context("a chunk is short")?);
+        rest = rest.get(end + 2 + size + 2..).context("no chunk after the last")?;
+    }
 }

@@ -46,6 +46,14 @@ pub fn etcd() -> Result<PathBuf> {
     folder("NODETAP_ETCD", "test-etcd").context("etcd is not built: run `cargo xtask setup --for test`")
 }
 
+/// The folder with the programs of Istio, Envoy, and the files that belong to them.
+///
+/// # Errors
+/// Says how to get them, when they are not there.
+pub fn istio() -> Result<PathBuf> {
+    folder("NODETAP_ISTIO", "test-istio").context("Istio is not built: run `cargo xtask setup --for test`")
+}
+
 fn part(name: &str) -> Result<PathBuf> {
     let folder = folder("NODETAP_PEERS", "test-peers");
     let place = folder.context("the tests' peers are not installed: run `cargo xtask setup --for test`")?.join(name);

@@ -20,6 +20,7 @@ pub mod load;
 pub mod machine;
 pub mod matrix;
 pub mod memory;
+pub mod mesh;
 pub mod netns;
 pub mod nodetap;
 pub mod origin;

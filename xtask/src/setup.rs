@@ -8,7 +8,7 @@ use crate::packages::{
     self, CNI, CONTAINERD, CURL, DANTED, GCC, GIT, GO, H2LOAD, IP, IPTABLES, JAVAC, MICROSOCKS, NETCAT, NGHTTP,
     NGHTTPD, NGHTTPX, NGINX, NODE, NPM, OPENSSL, PYTHON, Program, RUNC, SCRIPT, TESTSSL, WGET, WRK,
 };
-use crate::{kubernetes, peers, toolchain};
+use crate::{istio, kubernetes, peers, toolchain};
 
 /// What the tools are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -47,6 +47,9 @@ pub(crate) fn run(job: Job) -> Result<()> {
     if wants(Job::Test) || wants(Job::Cluster) {
         packages::ensure(FOR_CLUSTERS)?;
         kubernetes::ensure()?;
+    }
+    if wants(Job::Test) {
+        istio::ensure()?;
     }
     if wants(Job::Demo) {
         packages::ensure(FOR_DEMO)?;

@@ -20,8 +20,8 @@ const EVERYTHING: &[&str] = &[
     "nodetap-ebpf",
     "--all-targets",
     "--features",
-    "nodetap/netns,nodetap/kernel,nodetap-tests/netns,nodetap-tests/kernel,nodetap-tests/cluster,nodetap-tests/node,\
-     xtask/tls-clients",
+    "nodetap/netns,nodetap/kernel,nodetap-tests/netns,nodetap-tests/kernel,nodetap-tests/cluster,nodetap-tests/mesh,\
+     nodetap-tests/node,xtask/tls-clients",
 ];
 
 /// For each fuzz target.

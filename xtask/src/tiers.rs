@@ -18,11 +18,13 @@ pub(crate) enum Tier {
     Kernel,
     /// The same, and the parts of a cluster.
     Cluster,
-    /// The same, and that a kubelet and containers run here.
+    /// The same, and the parts of a mesh.
+    Mesh,
+    /// The parts of a cluster, and that a kubelet and containers run here.
     Node,
 }
 
-pub(crate) const ALL: [Tier; 5] = [Tier::None, Tier::Netns, Tier::Kernel, Tier::Cluster, Tier::Node];
+pub(crate) const ALL: [Tier; 6] = [Tier::None, Tier::Netns, Tier::Kernel, Tier::Cluster, Tier::Mesh, Tier::Node];
 
 impl Tier {
     /// The name of its test binary, and of the feature that it is built with.
@@ -32,6 +34,7 @@ impl Tier {
             Tier::Netns => "netns",
             Tier::Kernel => "kernel",
             Tier::Cluster => "cluster",
+            Tier::Mesh => "mesh",
             Tier::Node => "node",
         }
     }
@@ -43,6 +46,7 @@ impl Tier {
             Tier::Netns => lacks_namespaces(),
             Tier::Kernel => lacks_namespaces().or_else(lacks_kernel),
             Tier::Cluster => lacks_namespaces().or_else(lacks_kernel).or_else(|| lacks_programs(&["iptables"])),
+            Tier::Mesh => Tier::Cluster.lacks().or_else(|| lacks_programs(&["ip6tables"])),
             Tier::Node => Tier::Cluster.lacks().or_else(|| lacks_programs(&["containerd", "runc"])),
         }
     }

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Event as Object;
 use kube::api::{Api, PostParams};
 use serde_json::json;
 
-use super::condition::{MANAGER, PodName, now};
+use super::condition::{PodName, now};
 
 /// The same event of the same pod is not repeated within this time.
 const REPEAT: Duration = Duration::from_secs(600);
@@ -61,8 +61,20 @@ impl Gate {
 /// The API server's limit of a message.
 const NOTE: usize = 1000;
 
-/// Writes it. `node` is where it happened.
-pub(super) async fn write(client: kube::Client, node: &str, pod: &PodName, event: &Event) -> kube::Result<()> {
+/// Who says it.
+#[derive(Debug, Clone, Copy)]
+pub struct Speaker<'a> {
+    /// The part of nodetap.
+    pub component: &'a str,
+    /// Which one of it: the node, or the replica.
+    pub instance: &'a str,
+}
+
+/// Writes it.
+///
+/// # Errors
+/// What the API server says.
+pub async fn write(client: kube::Client, by: Speaker<'_>, pod: &PodName, event: &Event) -> kube::Result<()> {
     let at = now();
     let note: String = event.note.chars().take(NOTE).collect();
     let object = json!({
@@ -74,9 +86,9 @@ pub(super) async fn write(client: kube::Client, node: &str, pod: &PodName, event
         "firstTimestamp": at,
         "lastTimestamp": at,
         "count": 1,
-        "source": {"component": MANAGER, "host": node},
-        "reportingComponent": MANAGER,
-        "reportingInstance": node,
+        "source": {"component": by.component, "host": by.instance},
+        "reportingComponent": by.component,
+        "reportingInstance": by.instance,
     });
     let object: Object = serde_json::from_value(object).map_err(kube::Error::SerdeError)?;
     let api = Api::<Object>::namespaced(client, &pod.namespace);

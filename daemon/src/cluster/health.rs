@@ -25,6 +25,8 @@ pub enum Call {
     ApiService,
     Workloads,
     Resolved,
+    Mesh,
+    Sidecar,
     TrustBundle,
 }
 
@@ -46,6 +48,8 @@ impl Call {
             Self::ApiService => "api_service",
             Self::Workloads => "workloads",
             Self::Resolved => "resolved",
+            Self::Mesh => "mesh",
+            Self::Sidecar => "sidecar",
             Self::TrustBundle => "trust_bundle",
         }
     }

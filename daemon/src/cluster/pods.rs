@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Client};
+use nodetap_core::mesh::names::LABEL;
 use serde::{Deserialize, Serialize};
 
 use super::follow::{Change, Subject, follow};
@@ -27,6 +28,8 @@ pub struct Pod {
     pub annotations: BTreeMap<String, String>,
     /// There is an annotation that says so of a sidecar proxy of Istio's.
     pub mesh: bool,
+    /// It has the label by which our Sidecar selects it.
+    pub redirected: bool,
     pub labels: BTreeMap<String, String>,
     /// Its controller, as `Kind/name`.
     pub owner: Option<String>,
@@ -232,6 +235,7 @@ impl TryFrom<Object> for Pod {
             name: name.ok_or(Nameless)?,
             annotations,
             mesh,
+            redirected: labels.as_ref().is_some_and(|labels| labels.contains_key(LABEL)),
             labels: labels.unwrap_or_default().into_iter().take(LABELS).collect(),
             owner: owner.map(|owner| format!("{}/{}", owner.kind, owner.name)),
             ips: parsed,

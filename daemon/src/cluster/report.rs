@@ -117,7 +117,8 @@ impl Reporter {
                     (Call::Condition, tokio::time::timeout(PATIENCE, sent).await)
                 }
                 Some(Next::Event(pod, event)) => {
-                    let sent = events::write(client.clone(), &node, pod, event);
+                    let by = events::Speaker { component: condition::MANAGER, instance: &node };
+                    let sent = events::write(client.clone(), by, pod, event);
                     (Call::Event, tokio::time::timeout(PATIENCE, sent).await)
                 }
             };

@@ -1,8 +1,8 @@
 //! `nodetap controller`: every replica serves the aggregated API ([`api`]: asks all agents, shows one namespace); the one
 //! that holds the Lease ([`election`]) writes: certificates ([`certificates`]), the APIService's authority
-//! ([`api_service`]), what workloads say, on their pods ([`resolve`]), and the roots that pods are to trust, in namespaces
-//! that ask for them ([`trust_bundle`]). While no controller runs, agents capture as they did; what is missing is the
-//! API, and changes to workloads.
+//! ([`api_service`]), what workloads say, on their pods ([`resolve`]), Istio's Sidecars ([`sidecars`]), and the roots that
+//! pods are to trust, in namespaces that ask for them ([`trust_bundle`]). While no controller runs, agents capture as they
+//! did; what is missing is the API, and changes to workloads.
 
 mod agents;
 mod api;
@@ -15,12 +15,13 @@ mod live;
 mod merge;
 pub mod options;
 mod resolve;
+mod sidecars;
 mod source;
 #[cfg(test)]
 mod tests;
 mod trust_bundle;
 
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -28,6 +29,7 @@ use std::time::{Duration, SystemTime};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
+use nodetap_core::mesh::snapshot::Settings;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tokio::sync::{oneshot, watch};
@@ -56,6 +58,8 @@ pub enum Failure {
     Listen { address: SocketAddr, source: io::Error },
     #[error(transparent)]
     Cluster(#[from] client::Error),
+    #[error("cannot read the cluster: {0}")]
+    Read(#[source] Box<kube::Error>),
     #[error("cannot {what}: {source}")]
     Internal { what: &'static str, source: io::Error },
 }
@@ -66,6 +70,12 @@ pub enum Failure {
 /// When it cannot begin.
 pub fn controller(options: &Controller) -> Result<u8, Failure> {
     let internal = |what| move |source| Failure::Internal { what, source };
+    if options.dry_run {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let text = runtime.map_err(internal("make a runtime"))?.block_on(dry_run(options))?;
+        io::stdout().write_all(text.as_bytes()).map_err(internal("print"))?;
+        return Ok(0);
+    }
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(internal("handle signals"))?;
     let listener = TcpListener::bind(options.listen);
     let listener = listener.map_err(|source| Failure::Listen { address: options.listen, source })?;
@@ -81,6 +91,20 @@ pub fn controller(options: &Controller) -> Result<u8, Failure> {
     // What still waits for a name server must not keep us.
     runtime.shutdown_background();
     Ok(0)
+}
+
+/// What would be written.
+async fn dry_run(options: &Controller) -> Result<String, Failure> {
+    let connection = cluster::connect(options.kubeconfig.as_deref()).await?;
+    let plan = sidecars::print(&connection, &settings(options), options.output).await;
+    plan.map_err(|error| Failure::Read(Box::new(error)))
+}
+
+fn settings(options: &Controller) -> Settings {
+    Settings {
+        root_namespace: options.istio_root_namespace.clone(),
+        egress_hosts: options.egress_host.iter().cloned().collect(),
+    }
 }
 
 async fn run(options: &Controller, listener: TcpListener, end: oneshot::Receiver<()>) -> Result<(), Failure> {
@@ -110,7 +134,7 @@ async fn run(options: &Controller, listener: TcpListener, end: oneshot::Receiver
             follow_ready(client.clone(), namespace, health.clone(), ready_tx),
             follow_agents(client.clone(), namespace, health.clone(), agents_tx),
             candidate.run(&lead_tx),
-            write(&connection, &options.service, health.clone(), lead),
+            write(&connection, options, &candidate.identity, health.clone(), lead),
         );
     };
     let mut all = std::pin::pin!(all);
@@ -126,8 +150,15 @@ async fn run(options: &Controller, listener: TcpListener, end: oneshot::Receiver
 }
 
 /// What only the leader does; it ends in the midst when the lead is lost.
-async fn write(connection: &Connection, service: &str, health: Health, mut lead: watch::Receiver<bool>) {
+async fn write(
+    connection: &Connection,
+    options: &Controller,
+    identity: &str,
+    health: Health,
+    mut lead: watch::Receiver<bool>,
+) {
     let Connection { client, namespace } = connection;
+    let (service, settings) = (&options.service, settings(options));
     let secrets = Api::<Secret>::namespaced(client.clone(), namespace);
     let certificates = Certificates::new(secrets, format!("{service}.{namespace}.svc"));
     while lead.wait_for(|leads| *leads).await.is_ok() {
@@ -135,6 +166,7 @@ async fn write(connection: &Connection, service: &str, health: Health, mut lead:
             tokio::join!(
                 keep(&certificates, client, &health),
                 resolve::resolve(client.clone(), health.clone()),
+                sidecars::keep(connection, &settings, identity, health.clone()),
                 trust_bundle::publish(connection, health.clone()),
             );
         };

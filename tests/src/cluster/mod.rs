@@ -38,6 +38,7 @@ mod control;
 pub mod host;
 pub mod images;
 pub mod inside;
+pub mod load;
 pub mod node;
 pub mod pod;
 mod relay;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use nodetap_tests::agent::{Agent, Node};
 use nodetap_tests::bars::bar;
 use nodetap_tests::cluster::Cluster;
+use nodetap_tests::cluster::load::{Failed, Load, now};
 use nodetap_tests::cluster::pod::{self, BarePod};
 use nodetap_tests::process::send;
 use nodetap_tests::records;
@@ -13,7 +14,7 @@ use nodetap_tests::wait::{DEADLINE, eventually};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Failed, Load, annotated, now, serving};
+use crate::support::{annotated, serving};
 
 const TRANSPARENT: &str = r#"{"nodetap.io/inject": "true"}"#;
 const DUAL: &str = r#"{"nodetap.io/inject": "true", "nodetap.io/proxy-type": "dual", "nodetap.io/proxy-port": "8080"}"#;
@@ -38,8 +39,8 @@ fn keeper_and_worker_are_killed_and_connections_that_begin_later_go_on_without_t
     let (_web, _peer) = (serving(&web, "app"), serving(&peer, "app"));
     let agent = Agent::ready(cluster, &node, 10, &[]).unwrap();
     agent.until(&web, "capturing").unwrap();
-    let inbound = Load::start(&peer, "app", (&web.address(), 8080), 8, None);
-    let outbound = Load::start(&web, "app", (&peer.address(), 8080), 8, None);
+    let inbound = Load::start(&peer, "app", (&web.address(), 8080), 8, None).unwrap();
+    let outbound = Load::start(&web, "app", (&peer.address(), 8080), 8, None).unwrap();
     sleep(Duration::from_secs(2));
 
     let worker = agent.worker().unwrap();
@@ -54,7 +55,7 @@ fn keeper_and_worker_are_killed_and_connections_that_begin_later_go_on_without_t
     let resumed = started.elapsed();
     sleep(Duration::from_secs(1));
     for (name, load) in [("in", inbound), ("out", outbound)] {
-        let (attempts, failed) = load.stop();
+        let (attempts, failed) = load.stop().unwrap();
         let late: Vec<_> = failed.iter().filter(|failed| !failed.was_open_at(killed)).collect();
         println!(
             "{name}: {attempts} attempts, {} failed in flight, {} begun later",
@@ -84,8 +85,8 @@ fn a_killed_worker_of_dual_pods_is_replaced_and_queued_connections_are_served() 
     let (_web, _peer) = (serving(&web, "app"), serving(&peer, "app"));
     let agent = Agent::ready(cluster, &node, 12, &[]).unwrap();
     agent.until(&web, "capturing").unwrap();
-    let inbound = Load::start(&peer, "app", (&web.address(), 4143), 8, None);
-    let outbound = Load::start(&web, "app", (&peer.address(), 8080), 8, Some(4140));
+    let inbound = Load::start(&peer, "app", (&web.address(), 4143), 8, None).unwrap();
+    let outbound = Load::start(&web, "app", (&peer.address(), 8080), 8, Some(4140)).unwrap();
     sleep(Duration::from_secs(1));
     let worker = agent.worker().unwrap();
     let killed = now();
@@ -101,7 +102,7 @@ fn a_killed_worker_of_dual_pods_is_replaced_and_queued_connections_are_served() 
     agent.until(&web, "capturing").unwrap();
     sleep(Duration::from_secs(1));
     for (name, load) in [("in", inbound), ("out", outbound)] {
-        let (attempts, failed) = load.stop();
+        let (attempts, failed) = load.stop().unwrap();
         let accepted = |failed: &&Failed| failed.was_open_at(killed) || failed.was_open_at(stopped);
         let unexcused: Vec<_> = failed.iter().filter(|failed| !accepted(failed)).collect();
         println!(
@@ -127,10 +128,10 @@ fn an_agent_gives_way_to_the_next_one_without_a_failed_connection() {
     old.until(&web, "capturing").unwrap();
     old.until(&dual, "capturing").unwrap();
     let loads = [
-        ("transparent in", Load::start(&peer, "app", (&web.address(), 8080), 4, None)),
-        ("transparent out", Load::start(&web, "app", (&peer.address(), 8080), 4, None)),
-        ("dual in", Load::start(&peer, "app", (&dual.address(), 4143), 4, None)),
-        ("dual out", Load::start(&dual, "app", (&peer.address(), 8080), 4, Some(4140))),
+        ("transparent in", Load::start(&peer, "app", (&web.address(), 8080), 4, None).unwrap()),
+        ("transparent out", Load::start(&web, "app", (&peer.address(), 8080), 4, None).unwrap()),
+        ("dual in", Load::start(&peer, "app", (&dual.address(), 4143), 4, None).unwrap()),
+        ("dual out", Load::start(&dual, "app", (&peer.address(), 8080), 4, Some(4140)).unwrap()),
     ];
     sleep(Duration::from_secs(1));
     let new = Agent::ready(cluster, &node, 14, &[]).unwrap();
@@ -140,7 +141,7 @@ fn an_agent_gives_way_to_the_next_one_without_a_failed_connection() {
     old.end().unwrap();
     sleep(Duration::from_secs(1));
     for (name, load) in loads {
-        let (attempts, failed) = load.stop();
+        let (attempts, failed) = load.stop().unwrap();
         println!("{name}: {attempts} attempts, {} failed", failed.len());
         assert!(attempts > 100 && failed.is_empty(), "{name}: {failed:?}");
     }

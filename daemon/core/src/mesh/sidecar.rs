@@ -74,11 +74,14 @@ pub struct Port {
 pub struct Error(String);
 
 impl Spec {
-    /// Reads it. What has no shape at all selects whom it could select, and cannot be a base.
+    /// Reads it; an object without one says nothing.
     ///
     /// # Errors
     /// Says what is wrong with it.
     pub fn read(spec: &Value) -> Result<Self, Error> {
+        if spec.is_null() {
+            return Ok(Self::default());
+        }
         serde_json::from_value(spec.clone()).map_err(|error| Error(error.to_string()))
     }
 

@@ -1,16 +1,18 @@
 //! How it is said what becomes of a pod: its condition `nodetap.io/Capturing`, whose message is JSON for whoever reads on,
 //! and Events for `kubectl describe`. What is written is what was just verified, never what an annotation wishes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::observed::{Listener, Observed};
 use super::state::State;
 
 /// The condition's type.
 pub const TYPE: &str = "nodetap.io/Capturing";
+/// What a listener is for that stands for a port of the application.
+const INBOUND: &str = "inbound";
 /// Bytes that its message may have: sentences that do not fit are counted.
 const LONGEST: usize = 4096;
 /// Sentences of one kind, at most.
@@ -116,6 +118,27 @@ impl Message {
     }
 }
 
+/// What a condition's message says of listeners in the place of the application's ports: by those ports, with our port and
+/// its addresses. Nothing, where it says nothing or cannot be read.
+pub fn inbound(message: &str) -> BTreeMap<u16, (u16, BTreeSet<IpAddr>)> {
+    #[derive(Deserialize)]
+    struct Read {
+        #[serde(default)]
+        listeners: Vec<One>,
+    }
+    #[derive(Deserialize)]
+    struct One {
+        r#for: String,
+        port: Option<u16>,
+        application: Option<u16>,
+        #[serde(default)]
+        addresses: BTreeSet<IpAddr>,
+    }
+    let Ok(Read { listeners }) = serde_json::from_str(message) else { return BTreeMap::new() };
+    let inbound = listeners.into_iter().filter(|one| one.r#for == INBOUND);
+    inbound.filter_map(|one| Some((one.application?, (one.port?, one.addresses)))).collect()
+}
+
 /// The listeners that answer and record.
 pub(super) fn listens(observed: &Observed) -> Vec<Listens> {
     let held = observed.held.iter().flat_map(|held| &held.listeners);
@@ -124,7 +147,7 @@ pub(super) fn listens(observed: &Observed) -> Vec<Listens> {
         .map(|(listener, open)| Listens {
             r#for: match listener {
                 Listener::Steered => "steered",
-                Listener::Reverse { .. } => "inbound",
+                Listener::Reverse { .. } => INBOUND,
                 Listener::Forward { .. } => "outbound",
             },
             port: listener.port(),

@@ -19,6 +19,8 @@ pub struct Pod {
     pub ended: bool,
     /// Something says that a mesh's proxy is in it, besides the containers (Istio's `sidecar.istio.io/status`).
     pub mesh: bool,
+    /// The controller has told the mesh's proxy to call our listeners (`nodetap.io/sidecar`).
+    pub redirected: bool,
     pub containers: Vec<Container>,
     /// Target ports of the Services that select it; nobody looks where they make no difference.
     pub service_ports: BTreeSet<u16>,

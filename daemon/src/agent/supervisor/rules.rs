@@ -170,6 +170,7 @@ pub(super) fn facts(pod: &pods::Pod, service_ports: BTreeSet<u16>) -> Pod {
         addresses: pod.ips.iter().copied().collect(),
         ended: matches!(pod.phase.as_str(), "Succeeded" | "Failed"),
         mesh: pod.mesh,
+        redirected: pod.redirected,
         containers: pod.containers.iter().map(container).collect(),
         service_ports,
     }

@@ -55,10 +55,10 @@ fn of_wanted(want: &Want<'_>, observed: &Observed, held: Option<&Held>) -> State
     {
         wrong.insert(why);
     }
-    if want.pod.is_meshed() && want.config.proxy_type.reverses() {
+    if want.pod.is_meshed() && want.config.proxy_type.reverses() && !want.pod.redirected {
         wrong.insert(
-            "inbound: the mesh's proxy stands before the application and calls it on its own port; proxy-type \
-             transparent captures that"
+            "inbound: the mesh's proxy stands before the application and calls it on its own port until the controller \
+             sends it here by a Sidecar of Istio's, which the pod's Events tell about; proxy-type transparent needs none"
                 .into(),
         );
     }

@@ -1,0 +1,170 @@
+//! Everything that was seen of the cluster, as values; and which agents can be believed. It refuses to know a client.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use nodetap_core::mesh::sidecar::Sidecar;
+use nodetap_core::mesh::snapshot::{Capture, Pod, Service, Settings, Snapshot};
+
+use super::read::Placed;
+use crate::cluster::Change;
+
+/// Something that was seen.
+#[derive(Debug)]
+pub(super) enum Seen {
+    Pods(Change<Box<Placed>>),
+    Services(Change<Service>),
+    Sidecars(Change<Sidecar>),
+    /// With whether they are ready.
+    Nodes(Change<(String, bool)>),
+    /// Of agents: the node, and what the Lease said.
+    Leases(Change<(String, Renewed)>),
+}
+
+/// What a Lease says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Renewed {
+    pub(super) at: String,
+    pub(super) lasts: Duration,
+}
+
+/// All that is known; kinds that were not listed yet are missing, and then nothing is decided.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pods: Option<HashMap<String, Placed>>,
+    services: Option<HashMap<(String, String), Service>>,
+    sidecars: Option<HashMap<(String, String), Sidecar>>,
+    nodes: Option<HashMap<String, bool>>,
+    /// With when it changed last, by our clock: those of others are not believed.
+    leases: Option<HashMap<String, (Renewed, Instant)>>,
+}
+
+impl Known {
+    /// Takes in what was seen.
+    pub(super) fn take(&mut self, seen: Seen, now: Instant) {
+        match seen {
+            Seen::Pods(change) => put(&mut self.pods, change, |one| one.pod.key.uid.clone(), |one| *one),
+            Seen::Services(change) => {
+                put(&mut self.services, change, |one| (one.namespace.clone(), one.name.clone()), |it| it)
+            }
+            Seen::Sidecars(change) => {
+                put(&mut self.sidecars, change, |one| (one.namespace.clone(), one.name.clone()), |it| it)
+            }
+            Seen::Nodes(change) => put(&mut self.nodes, change, |(name, _)| name.clone(), |(_, ready)| ready),
+            Seen::Leases(change) => {
+                let before = self.leases.clone().unwrap_or_default();
+                let since = |node: &str, renewed: &Renewed| match before.get(node) {
+                    Some((known, at)) if known == renewed => *at,
+                    _ => now,
+                };
+                put(
+                    &mut self.leases,
+                    change,
+                    |(node, _)| node.clone(),
+                    |(node, renewed)| {
+                        let at = since(&node, &renewed);
+                        (renewed, at)
+                    },
+                );
+            }
+        }
+    }
+
+    /// What is decided by, once all kinds are known.
+    pub(super) fn snapshot(&self, settings: &Settings, now: Instant) -> Option<Snapshot> {
+        let (pods, leases, nodes) = (self.pods.as_ref()?, self.leases.as_ref()?, self.nodes.as_ref()?);
+        let believed = |placed: &Placed| {
+            let mut pod = placed.pod.clone();
+            if matches!(pod.capture, Capture::Verified(_))
+                && let Some(why) = away(&placed.node, leases, nodes, now)
+            {
+                pod.capture = Capture::Stale(why);
+            }
+            pod
+        };
+        Some(Snapshot {
+            settings: settings.clone(),
+            pods: pods.values().map(believed).collect::<Vec<Pod>>(),
+            services: self.services.as_ref()?.values().cloned().collect(),
+            sidecars: self.sidecars.as_ref()?.values().cloned().collect(),
+            merbridge: pods.values().any(is_merbridge),
+        })
+    }
+}
+
+fn is_merbridge(placed: &Placed) -> bool {
+    placed.pod.workload.kind == "DaemonSet" && placed.pod.workload.name == "merbridge"
+}
+
+/// Why what the agent of a node said is not to be believed.
+fn away(
+    node: &str,
+    leases: &HashMap<String, (Renewed, Instant)>,
+    nodes: &HashMap<String, bool>,
+    now: Instant,
+) -> Option<String> {
+    let Some((renewed, at)) = leases.get(node) else {
+        return Some(format!("node {node} has no agent"));
+    };
+    if now.duration_since(*at) > renewed.lasts {
+        return Some(format!("the agent of node {node} gave no sign of life for {} s", renewed.lasts.as_secs()));
+    }
+    // A node that cannot be known is one that nobody says anything bad of.
+    (nodes.get(node) == Some(&false)).then(|| format!("node {node} is not ready"))
+}
+
+fn put<K, V, W>(place: &mut Option<HashMap<K, W>>, change: Change<V>, key: impl Fn(&V) -> K, keep: impl Fn(V) -> W)
+where
+    K: std::hash::Hash + Eq,
+{
+    match change {
+        Change::All(all) => *place = Some(all.into_iter().map(|one| (key(&one), keep(one))).collect()),
+        Change::Applied(one) => drop(place.get_or_insert_default().insert(key(&one), keep(one))),
+        Change::Gone(one) => drop(place.get_or_insert_default().remove(&key(&one))),
+    }
+}
+
+/// The same of lists, for who asks once: agents are believed.
+pub(super) fn of_lists(
+    pods: Vec<Placed>,
+    services: Vec<Service>,
+    sidecars: Vec<Sidecar>,
+    settings: &Settings,
+) -> Snapshot {
+    let merbridge = pods.iter().any(is_merbridge);
+    let pods = pods.into_iter().map(|placed| placed.pod).collect();
+    Snapshot { settings: settings.clone(), pods, services, sidecars, merbridge }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn renewed(at: &str) -> Renewed {
+        Renewed { at: at.into(), lasts: Duration::from_secs(40) }
+    }
+
+    #[test]
+    fn an_agent_is_believed_as_long_as_its_lease_moves_by_our_clock() {
+        let start = Instant::now();
+        let mut known = Known::default();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let why = |known: &Known, now| {
+            let (leases, nodes) = (known.leases.as_ref().unwrap(), known.nodes.as_ref().unwrap());
+            away("n1", leases, nodes, at(now))
+        };
+        known.take(Seen::Nodes(Change::All(vec![("n1".into(), true)])), at(0));
+        known.take(Seen::Leases(Change::All(vec![])), at(0));
+        assert!(why(&known, 0).is_some_and(|why| why.contains("no agent")));
+        known.take(Seen::Leases(Change::Applied(("n1".into(), renewed("a")))), at(1));
+        assert_eq!(why(&known, 40), None);
+        // The same again is no sign of life, however often it is seen.
+        known.take(Seen::Leases(Change::All(vec![("n1".into(), renewed("a"))])), at(30));
+        assert!(why(&known, 42).is_some_and(|why| why.contains("no sign of life")));
+        known.take(Seen::Leases(Change::Applied(("n1".into(), renewed("b")))), at(43));
+        assert_eq!(why(&known, 44), None);
+        known.take(Seen::Nodes(Change::Applied(("n1".into(), false))), at(45));
+        assert!(why(&known, 45).is_some_and(|why| why.contains("not ready")));
+        assert_eq!(known.snapshot(&Settings::default(), at(45)), None, "not all kinds are known");
+    }
+}

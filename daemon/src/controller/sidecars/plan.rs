@@ -1,0 +1,112 @@
+//! What would be written, and why, without writing it: for whoever wants to see it first, with the rights to read.
+
+use std::fmt::Write as _;
+
+use k8s_openapi::api::core::v1::Service as ServiceObject;
+use kube::Client;
+use kube::api::{Api, ListParams};
+use nodetap_core::mesh::desired::Desired;
+use nodetap_core::mesh::diff::{Observed, diff};
+use nodetap_core::mesh::snapshot::Settings;
+use serde_json::{Value, json};
+
+use super::objects::{PodObject, SidecarObject, SidecarV1, SidecarV1Beta1};
+use super::{Version, known, read, version, write};
+use crate::cluster::Connection;
+use crate::controller::options::Output;
+
+/// The plan as text.
+///
+/// # Errors
+/// What the API server says.
+pub(in crate::controller) async fn print(
+    connection: &Connection,
+    settings: &Settings,
+    output: Output,
+) -> kube::Result<String> {
+    let (found, objects) = match version(connection).await? {
+        None => return Ok("# this cluster has no Sidecars of Istio's: nothing would be written\n".into()),
+        Some(Version::V1) => plan::<SidecarV1>(&connection.client, settings).await?,
+        Some(Version::V1Beta1) => plan::<SidecarV1Beta1>(&connection.client, settings).await?,
+    };
+    Ok(match output {
+        Output::Yaml => yaml(&found, &objects),
+        Output::Json => format!("{}\n", json(&found, &objects)),
+    })
+}
+
+/// What there should be, and how many steps lead there.
+struct Plan {
+    desired: Desired,
+    steps: usize,
+}
+
+async fn plan<K: SidecarObject>(client: &Client, settings: &Settings) -> kube::Result<(Plan, Vec<Value>)> {
+    let pods = all::<PodObject>(client).await?.into_iter().filter_map(read::pod).collect();
+    let services = all::<ServiceObject>(client).await?.into_iter().filter_map(read::service).collect();
+    let sidecars = all::<K>(client).await?.into_iter().filter_map(|object| {
+        let (metadata, spec) = object.parts();
+        read::sidecar(metadata, &spec)
+    });
+    let snapshot = known::of_lists(pods, services, sidecars.collect(), settings);
+    let desired = Desired::of(&snapshot);
+    let steps = diff(&desired, &Observed::of(&snapshot)).len();
+    let objects = desired.sidecars.values().map(write::object::<K>).collect();
+    Ok((Plan { desired, steps }, objects))
+}
+
+/// In pages, so that the server need not hold all at once.
+async fn all<K>(client: &Client) -> kube::Result<Vec<K>>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    const PAGE: u32 = 500;
+    let (api, mut found, mut next) = (Api::<K>::all(client.clone()), Vec::new(), None::<String>);
+    loop {
+        let mut params = ListParams::default().limit(PAGE);
+        params.continue_token = next;
+        let page = api.list(&params).await?;
+        found.extend(page.items);
+        next = page.metadata.continue_.filter(|token| !token.is_empty());
+        if next.is_none() {
+            return Ok(found);
+        }
+    }
+}
+
+/// Writing to a string does not fail.
+fn yaml(Plan { desired, steps }: &Plan, objects: &[Value]) -> String {
+    let mut text = format!("# {} Sidecars, {steps} steps from here\n", objects.len());
+    for (key, findings) in &desired.findings {
+        for finding in findings {
+            let _ = writeln!(text, "# {}/{}: {finding}", key.namespace, key.name);
+        }
+    }
+    for (object, ours) in objects.iter().zip(desired.sidecars.values()) {
+        let value = ours.spec.workload_selector.iter().flat_map(|selector| selector.labels.values()).next();
+        let theirs =
+            desired.labels.iter().filter(|(key, label)| key.namespace == ours.namespace && Some(*label) == value);
+        let pods: Vec<&str> = theirs.map(|(key, _)| key.name.as_str()).collect();
+        let base = ours.annotations.get(nodetap_core::mesh::names::BASE);
+        let base = base.map_or("no Sidecar: they reach everything".into(), |base| format!("Sidecar {base}"));
+        let object = serde_saphyr::to_string(object).unwrap_or_else(|error| format!("# cannot be shown: {error}\n"));
+        let _ = write!(text, "---\n# for {}; made of {base}\n{object}", pods.join(", "));
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+    }
+    text
+}
+
+fn json(Plan { desired, steps }: &Plan, objects: &[Value]) -> Value {
+    let findings = desired.findings.iter().flat_map(|(key, findings)| {
+        findings.iter().map(move |finding| {
+            json!({"namespace": key.namespace, "pod": key.name, "reason": finding.reason(), "note": finding.to_string()})
+        })
+    });
+    let labels = desired.labels.iter();
+    let labels = labels.map(|(key, value)| json!({"namespace": key.namespace, "pod": key.name, "value": value}));
+    json!({
+        "sidecars": objects, "labels": labels.collect::<Vec<_>>(), "findings": findings.collect::<Vec<_>>(), "steps": steps,
+    })
+}

@@ -1,0 +1,114 @@
+//! Steps, done: each goes to the API server for itself, and one that fails keeps the later ones of its namespace from
+//! being done, so that no pod is sent to what is not there.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use kube::{Client, Resource};
+use nodetap_core::mesh::desired::Ours;
+use nodetap_core::mesh::diff::Step;
+use nodetap_core::mesh::names::LABEL;
+use nodetap_core::mesh::snapshot::PodKey;
+use serde_json::{Value, json};
+
+use super::objects::SidecarObject;
+use crate::cluster::client::ANSWER;
+use crate::cluster::health::Trouble;
+
+/// Who wrote it, in the API server's words: of all versions and replicas the same, or fields would be left behind.
+pub(super) const MANAGER: &str = "nodetap-sidecar";
+
+/// A step that was refused, with the server's words.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) namespace: String,
+    /// The object, where it is a Sidecar that cannot be written.
+    pub(super) sidecar: Option<String>,
+    pub(super) trouble: Trouble,
+}
+
+/// Does them in their order; says which were refused.
+pub(super) async fn all<K: SidecarObject>(
+    client: &Client,
+    steps: Vec<Step>,
+    known: &BTreeSet<(String, String)>,
+) -> Vec<Refused> {
+    let mut refused: Vec<Refused> = Vec::new();
+    for step in steps {
+        let namespace = namespace(&step).to_owned();
+        if refused.iter().any(|one| one.namespace == namespace) {
+            continue;
+        }
+        let sidecar = if let Step::Apply(ours) = &step { Some(ours.name.clone()) } else { None };
+        let answer = match tokio::time::timeout(ANSWER, one::<K>(client, &step, known)).await {
+            Ok(Ok(())) => {
+                tracing::info!(?step, "done");
+                continue;
+            }
+            Ok(Err(error)) => Trouble::of(&error),
+            Err(_) => Trouble { class: "unreachable", text: "no answer in time".into(), wait: None },
+        };
+        // A pod or an object that is gone, or is another one by now: the watch will say so.
+        if matches!(step, Step::Delete { .. } | Step::Unlabel { .. }) && matches!(answer.class, "404" | "409") {
+            continue;
+        }
+        refused.push(Refused { namespace, sidecar, trouble: answer });
+    }
+    refused
+}
+
+fn namespace(step: &Step) -> &str {
+    match step {
+        Step::Unlabel { pod } | Step::Label { pod, .. } => &pod.namespace,
+        Step::Apply(ours) => &ours.namespace,
+        Step::Delete { namespace, .. } => namespace,
+    }
+}
+
+async fn one<K: SidecarObject>(client: &Client, step: &Step, known: &BTreeSet<(String, String)>) -> kube::Result<()> {
+    match step {
+        Step::Unlabel { pod } => label(client, pod, Value::Null).await,
+        Step::Label { pod, value } => label(client, pod, json!(value)).await,
+        Step::Apply(ours) => {
+            let exists = known.contains(&(ours.namespace.clone(), ours.name.clone()));
+            apply::<K>(client, ours, exists).await
+        }
+        Step::Delete { namespace, name, uid, resource_version } => {
+            let just = Preconditions { uid: Some(uid.clone()), resource_version: Some(resource_version.clone()) };
+            let params = DeleteParams::default().preconditions(just);
+            Api::<K>::namespaced(client.clone(), namespace).delete(name, &params).await.map(|_| ())
+        }
+    }
+}
+
+async fn label(client: &Client, pod: &PodKey, value: Value) -> kube::Result<()> {
+    let pods = Api::<Pod>::namespaced(client.clone(), &pod.namespace);
+    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    // The uid is a condition: another pod of this name is left alone.
+    let patch = Patch::Merge(json!({"metadata": {"uid": pod.uid, "labels": {LABEL: value}}}));
+    pods.patch_metadata(&pod.name, &params, &patch).await.map(|_| ())
+}
+
+/// First without a trace, so that what a webhook refuses is refused before anything is half written. Fields that somebody
+/// else owns are taken over only in an object that is ours already: one that was made meanwhile under our name makes it
+/// fail.
+async fn apply<K: SidecarObject>(client: &Client, ours: &Ours, exists: bool) -> kube::Result<()> {
+    let api = Api::<K>::namespaced(client.clone(), &ours.namespace);
+    let patch = Patch::Apply(object::<K>(ours));
+    let params = PatchParams::apply(MANAGER);
+    let params = if exists { params.force() } else { params };
+    api.patch(&ours.name, &params.clone().dry_run(), &patch).await?;
+    api.patch(&ours.name, &params, &patch).await.map(|_| ())
+}
+
+/// As it is written.
+pub(super) fn object<K: Resource<DynamicType = ()>>(ours: &Ours) -> Value {
+    let mut metadata = json!({"name": ours.name, "namespace": ours.namespace, "labels": ours.labels});
+    if !ours.annotations.is_empty() {
+        metadata["annotations"] = json!(ours.annotations);
+    }
+    json!({
+        "apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": metadata, "spec": ours.spec.json(),
+    })
+}

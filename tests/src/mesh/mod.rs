@@ -1,0 +1,144 @@
+//! A mesh of a test's own beside its cluster, of real parts: istiod with its certificate authority, and in each member
+//! Istio's redirect rules, its agent and Envoy. It knows nothing of nodetap.
+//!
+//! ```ignore
+//! let mesh = Mesh::shared()?;                                 // one for all tests of a binary
+//! let web = mesh.member(&pod::manifest(&shop, "web", &[("app", 8080)]))?;    // a pod of the cluster, and in the mesh
+//! web.pod().start("app", &server)?;                           // as with any bare pod
+//! web.logged()?;                                              // what its Envoy has logged, one value a connection or request
+//! mesh.dump(&web)?;                                           // what istiod gives it
+//! ```
+//!
+//! Envoy is the one that everybody can have, without Istio's own filters: istiod is told not to ask for those that this
+//! takes away (peer metadata, and its ALPN, so that HTTP over mTLS on a port without a protocol is plain TCP here).
+
+pub mod member;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, anyhow};
+use serde_json::{Value, json};
+
+use self::member::Member;
+use crate::cluster::Cluster;
+use crate::cluster::host::ADDRESS;
+use crate::wait::{DEADLINE, eventually};
+use crate::{http, installed};
+
+/// Istio's own namespace, and its root namespace.
+pub const ROOT: &str = "istio-system";
+/// Where the machine has the programs: users that are not root cannot see into a cache of root's.
+const PROGRAMS: &str = "/var/lib/istio-programs";
+/// Where istiod answers questions about itself.
+const DEBUG: &str = "127.0.0.1:15007";
+const ISTIOD: &str = "istiod";
+
+/// A mesh.
+#[derive(Debug)]
+pub struct Mesh {
+    cluster: &'static Cluster,
+}
+
+impl Mesh {
+    /// The one that all tests of this binary share, on the cluster that they share.
+    ///
+    /// # Errors
+    /// When a part is not installed or does not come up, for each that asks.
+    pub fn shared() -> Result<&'static Self> {
+        static SHARED: OnceLock<Result<Mesh, String>> = OnceLock::new();
+        SHARED
+            .get_or_init(|| Cluster::shared().and_then(Self::up).map_err(|error| format!("{error:#}")))
+            .as_ref()
+            .map_err(|error| anyhow!("{error}"))
+    }
+
+    fn up(cluster: &'static Cluster) -> Result<Self> {
+        let bin = installed::istio()?;
+        let bin = bin.to_str().context("a path that is no text")?;
+        cluster.host().script("mkdir -p \"$2\"; mount --bind \"$1\" \"$2\"", &[bin, PROGRAMS])?;
+        cluster.kubectl(&["apply", "--server-side", "-f", &format!("{bin}/crds.yaml")])?;
+        cluster.namespace_named(ROOT, &json!({}))?;
+        let settings = json!({
+            "rootNamespace": ROOT, "accessLogFile": member::ACCESS_LOG, "accessLogEncoding": "JSON",
+            "defaultConfig": {"discoveryAddress": format!("{ADDRESS}:15012")},
+        });
+        let map = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "istio"},
+            "data": {"mesh": settings.to_string(), "meshNetworks": "networks: {}"},
+        });
+        cluster.api("POST", &format!("/api/v1/namespaces/{ROOT}/configmaps"), Some(&map))?;
+        cluster.host().serve(ISTIOD, istiod(cluster))?;
+        let mesh = Self { cluster };
+        let ready = eventually(DEADLINE * 2, "istiod", || mesh.ask("/ready").ok());
+        ready.map(drop).with_context(|| cluster.host().log(ISTIOD))?;
+        Ok(mesh)
+    }
+
+    /// Its cluster.
+    pub fn cluster(&self) -> &'static Cluster {
+        self.cluster
+    }
+
+    /// From now on nobody in the mesh is called but with mTLS.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub fn strict(&self) -> Result<()> {
+        self.cluster
+            .apply(&format!(
+                "{{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {{name: default, namespace: {ROOT}}}, \
+                 spec: {{mtls: {{mode: STRICT}}}}}}"
+            ))
+            .map(drop)
+    }
+
+    /// Makes a pod of a manifest, with what injection would add, and waits until its Envoy is ready.
+    ///
+    /// # Errors
+    /// With what its agent said, when it does not become ready.
+    pub fn member(&self, manifest: &Value) -> Result<Member> {
+        Member::make(self.cluster, manifest)
+    }
+
+    /// What istiod gives to a member.
+    ///
+    /// # Errors
+    /// When it does not know it.
+    pub fn dump(&self, member: &Member) -> Result<Value> {
+        let answer = self.ask(&format!("/debug/config_dump?proxyID={}", member.full_name()))?;
+        serde_json::from_slice(&answer).context("istiod's answer is no JSON")
+    }
+
+    /// `istioctl ARG…` as cluster-admin; returns what it printed.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn istioctl(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new(installed::istio()?.join("istioctl"));
+        command.arg("--kubeconfig").arg(self.cluster.kubeconfig()).args(arguments);
+        let done = self.cluster.host().enter_network(&command).output()?;
+        let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
+        anyhow::ensure!(done.status.success(), "istioctl {}: {said}", arguments.join(" "));
+        Ok(said)
+    }
+
+    fn ask(&self, path: &str) -> Result<Vec<u8>> {
+        http::get_over(self.cluster.host().dial(DEBUG.parse()?)?, path)
+    }
+}
+
+/// Istio's control plane.
+fn istiod(cluster: &Cluster) -> Command {
+    let mut command = Command::new(PathBuf::from(PROGRAMS).join("pilot-discovery"));
+    command.args(["discovery", "--kubeconfig"]).arg(cluster.kubeconfig());
+    command.args(["--httpAddr", DEBUG, "--monitoringAddr", "127.0.0.1:15014"]);
+    command.args(["--grpcAddr", ":15010", "--secureGRPCAddr", ":15012"]);
+    command.env("POD_NAMESPACE", ROOT).env("POD_NAME", "istiod-0").env("PILOT_CERT_PROVIDER", "istiod");
+    // What Envoy lacks here.
+    command.env("PILOT_ENABLE_METADATA_EXCHANGE", "false").env("PILOT_ENABLE_ALPN_FILTER", "false");
+    // Nobody would bring it the certificates for webhooks.
+    command.env("INJECTION_WEBHOOK_CONFIG_NAME", "").env("VALIDATION_WEBHOOK_CONFIG_NAME", "");
+    command
+}

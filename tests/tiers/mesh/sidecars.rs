@@ -1,0 +1,222 @@
+//! A pod with listeners in the place of its ports, under Istio: the controller writes the Sidecar by which Envoy calls
+//! them, and takes it away again.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use nodetap_tests::agent::{Agent, Node};
+use nodetap_tests::bars::bar;
+use nodetap_tests::cluster::load::Load;
+use nodetap_tests::controller::{NAMESPACE, Replica, USER, install};
+use nodetap_tests::mesh::Mesh;
+use nodetap_tests::wait::{DEADLINE, eventually};
+use nodetap_tests::{nodetap, records};
+use serde_json::{Value, json};
+
+use crate::support::{Served, condition};
+
+const LABEL: &str = "nodetap.io/sidecar";
+/// Where Envoy calls the application, and where ours is called in its place.
+const OURS: &str = "127.0.0.1:4143";
+
+/// As the published system documents it, unchanged.
+fn dual() -> Value {
+    json!({
+        "sidecar.speedscale.com/inject": "true", "sidecar.speedscale.com/capture-mode": "proxy",
+        "sidecar.speedscale.com/proxy-type": "dual", "sidecar.speedscale.com/proxy-protocol": "tcp:http",
+        "sidecar.speedscale.com/proxy-host": "localhost", "sidecar.speedscale.com/proxy-port": "8080",
+    })
+}
+
+/// The mesh with what the controller needs, installed once.
+fn installed() -> &'static Mesh {
+    static INSTALLED: OnceLock<Result<(), String>> = OnceLock::new();
+    let mesh = Mesh::shared().unwrap();
+    let done = INSTALLED.get_or_init(|| install(mesh.cluster()).map_err(|error| format!("{error:#}")));
+    done.as_ref().unwrap();
+    mesh.strict().unwrap();
+    mesh
+}
+
+fn sidecars(mesh: &Mesh, namespace: &str) -> Vec<Value> {
+    let path = format!("/apis/networking.istio.io/v1/namespaces/{namespace}/sidecars");
+    let list = mesh.cluster().api("GET", &path, None).unwrap();
+    list["items"].as_array().unwrap().clone()
+}
+
+fn label(of: &Served) -> Option<String> {
+    Some(of.member.pod().object().ok()?["metadata"]["labels"][LABEL].as_str()?.to_owned())
+}
+
+/// Does its Envoy call us?
+fn calls_us(of: &Served) -> bool {
+    of.member.admin("/clusters").is_ok_and(|page| page.contains(&format!("inbound|8080||::{OURS}::")))
+}
+
+/// Waits until Envoy calls our listener, or does not.
+fn until_calls_us(of: &Served, replica: &Replica<'_>, wanted: bool) {
+    let found = eventually(DEADLINE, "what Envoy calls", || (calls_us(of) == wanted).then_some(()));
+    found.unwrap_or_else(|error| {
+        panic!(
+            "{error} ({wanted}): {:?}, {:?}; the controller said: {}",
+            label(of),
+            condition(&of.member),
+            replica.log()
+        )
+    });
+}
+
+/// What the pod reaches, as istiod gives it to its Envoy.
+fn outbound(mesh: &Mesh, of: &Served) -> Vec<String> {
+    let dump = mesh.dump(&of.member).unwrap();
+    let mut found = Vec::new();
+    for part in dump["configs"].as_array().unwrap() {
+        for (list, inner) in [("dynamic_active_clusters", "cluster"), ("dynamic_route_configs", "route_config")] {
+            let all = part[list].as_array().into_iter().flatten().map(|one| one[inner].clone());
+            found.extend(all.filter(|one| !one["name"].as_str().unwrap_or_default().starts_with("inbound")));
+        }
+        let listeners = part["dynamic_listeners"].as_array().into_iter().flatten();
+        let listeners = listeners.map(|one| one["active_state"]["listener"].clone());
+        found.extend(listeners.filter(|one| one["traffic_direction"] != "INBOUND"));
+    }
+    // The inbound cluster has another name in no case; what passes on by itself is the same for all.
+    let mut found: Vec<String> = found.iter().map(Value::to_string).collect();
+    found.sort_unstable();
+    found
+}
+
+#[test]
+fn a_dual_pod_by_the_published_annotations_is_captured_both_ways_and_nothing_fails_while_that_comes_and_goes() {
+    let mesh = installed();
+    let cluster = mesh.cluster();
+    let (shop, node) = (cluster.namespace().unwrap(), Node::new().unwrap().of(NAMESPACE));
+    let web = Served::new(mesh, &shop, "web", &dual());
+    let peer = Served::new(mesh, &shop, "peer", &json!({}));
+    peer.reaches(&web);
+    web.reaches(&peer);
+    let before = outbound(mesh, &web);
+    let load = Load::start(peer.member.pod(), "app", (&web.address, 80), 4, None).unwrap();
+
+    let agent = Agent::ready(cluster, &node, 3, &[]).unwrap();
+    let replica = Replica::start(cluster, "writes").unwrap();
+    until_calls_us(&web, &replica, true);
+    assert_eq!(label(&web).as_deref(), Some("pod-web"));
+    let said =
+        eventually(DEADLINE, "the condition", || condition(&web.member).filter(|it| it["reason"] == "Capturing"));
+    said.unwrap_or_else(|error| panic!("{error}: {:?}", condition(&web.member)));
+    let ours = sidecars(mesh, &shop);
+    assert_eq!(ours.len(), 1, "{ours:?}");
+    let port = json!({"number": 8080, "protocol": "HTTP", "name": "http-8080"});
+    let spec = json!({
+        "workloadSelector": {"labels": {LABEL: "pod-web"}}, "egress": [{"hosts": ["*/*"]}],
+        "ingress": [{"port": port, "defaultEndpoint": OURS}],
+    });
+    assert_eq!(ours[0]["spec"], spec);
+    assert_eq!(outbound(mesh, &web), before, "what it reaches is another");
+
+    let told = peer.asks(&web, "/in");
+    let certificate = told["heads"]["x-forwarded-client-cert"].as_str().unwrap();
+    assert!(certificate.contains(&format!("spiffe://cluster.local/ns/{shop}/sa/default")), "{certificate}");
+    web.asks_through("http://127.0.0.1:4140", &peer, "/out");
+    for (path, direction, via) in [("/in", "inbound", "reverse"), ("/out", "outbound", "forward-http")] {
+        let found = eventually(DEADLINE, "a record", || {
+            let all = records::exchanges(&node.records).ok()?;
+            all.into_iter().find(|one| one["request"]["url"].as_str().is_some_and(|url| url.ends_with(path)))
+        });
+        let found = found.unwrap_or_else(|error| panic!("{error}: {path}"));
+        assert_eq!((&found["direction"], &found["via"]), (&json!(direction), &json!(via)));
+    }
+
+    // A base that comes and changes is followed in place.
+    let base = |hosts: &[&str]| {
+        let text = format!(
+            "{{apiVersion: networking.istio.io/v1, kind: Sidecar, metadata: {{name: default, namespace: {shop}}}, \
+             spec: {{egress: [{{hosts: {hosts:?}}}]}}}}"
+        );
+        cluster.apply(&text).unwrap();
+        let begun = Instant::now();
+        let follows = || {
+            let ours = sidecars(mesh, &shop).into_iter().find(|one| one["metadata"]["name"] == "nodetap-pod-web")?;
+            (ours["spec"]["egress"] == json!([{"hosts": hosts}])).then_some(())
+        };
+        eventually(DEADLINE, "ours to follow its base", follows).unwrap();
+        bar(begun.elapsed() < Duration::from_secs(2), &format!("ours follows its base after {:?}", begun.elapsed()));
+    };
+    base(&["./*"]);
+    // It holds for the client, too: the namespace stays in it.
+    base(&["./*", "istio-system/*"]);
+    base(&["./*"]);
+
+    // What a user makes for the pod is theirs: we withdraw, and come back when it is gone.
+    let theirs = format!(
+        "{{apiVersion: networking.istio.io/v1, kind: Sidecar, metadata: {{name: mine, namespace: {shop}}}, \
+         spec: {{workloadSelector: {{labels: {{app: web}}}}, egress: [{{hosts: [\"*/*\"]}}]}}}}"
+    );
+    cluster.apply(&theirs).unwrap();
+    until_calls_us(&web, &replica, false);
+    eventually(DEADLINE, "that ours is gone", || {
+        (label(&web).is_none() && sidecars(mesh, &shop).len() == 2).then_some(())
+    })
+    .unwrap_or_else(|error| panic!("{error}: {:?}; {}", sidecars(mesh, &shop), replica.log()));
+    let events = format!("/api/v1/namespaces/{shop}/events");
+    eventually(DEADLINE, "an Event", || {
+        let all = cluster.api("GET", &events, None).ok()?["items"].as_array()?.clone();
+        all.into_iter().find(|event| event["reason"] == "SidecarConflict" && event["involvedObject"]["name"] == "web")
+    })
+    .unwrap();
+    cluster.kubectl(&["-n", &shop, "delete", "sidecar", "mine"]).unwrap();
+    until_calls_us(&web, &replica, true);
+
+    // Off, by the one annotation.
+    web.member.pod().annotate(&json!({"sidecar.speedscale.com/inject": null})).unwrap();
+    until_calls_us(&web, &replica, false);
+    let (attempts, failed) = load.stop().unwrap();
+    println!("while it came and went: {attempts} attempts, {} failed", failed.len());
+    assert!(attempts > 100 && failed.is_empty(), "{failed:?}");
+    eventually(DEADLINE, "only the user's is left", || {
+        let left = sidecars(mesh, &shop);
+        (left.len() == 1 && left[0]["metadata"]["name"] == "default").then_some(())
+    })
+    .unwrap();
+    // All of that with the rights that it is installed with. A watch is told of at its end.
+    let calls = cluster.audit().unwrap().into_iter().filter(|event| event["user"]["username"] == USER);
+    let calls: Vec<Value> = calls.filter(|event| event["objectRef"]["resource"] == "sidecars").collect();
+    let used: BTreeSet<&str> = calls.iter().filter_map(|event| event["verb"].as_str()).collect();
+    assert!(calls.iter().all(|event| event["responseStatus"]["code"] != 403), "{calls:?}");
+    assert!(["patch", "delete"].iter().all(|verb| used.contains(verb)), "{used:?}");
+    agent.end().unwrap();
+}
+
+#[test]
+fn a_dry_run_says_what_would_be_written_and_writes_nothing() {
+    let mesh = installed();
+    let cluster = mesh.cluster();
+    let (shop, node) = (cluster.namespace().unwrap(), Node::new().unwrap().of(NAMESPACE));
+    let web = Served::new(mesh, &shop, "web", &dual());
+    let agent = Agent::ready(cluster, &node, 4, &[]).unwrap();
+    eventually(DEADLINE, "listeners", || condition(&web.member).filter(|said| said["status"] == "True")).unwrap();
+    let kubeconfig = cluster.kubeconfig();
+    let dry = |output: &str| {
+        let mut command: Command = nodetap::command(&["controller", "--dry-run", "-o", output, "--kubeconfig"]);
+        let command = cluster.host().enter_network(command.arg(&kubeconfig));
+        let done = { command }.output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let text = dry("yaml");
+    assert!(text.contains("# for web; made of no Sidecar: they reach everything"), "{text}");
+    assert!(text.contains("name: nodetap-pod-web") && text.contains(OURS), "{text}");
+    let json: Value = serde_json::from_str(&dry("json")).unwrap();
+    let ours = json["sidecars"].as_array().unwrap();
+    let ours = ours.iter().find(|one| one["metadata"]["namespace"] == shop.as_str()).unwrap();
+    // The API server takes it as it is printed, and Istio finds nothing wrong with it.
+    let path = node.records.join("sidecar.json");
+    std::fs::write(&path, ours.to_string()).unwrap();
+    let said = mesh.istioctl(&["validate", "-f", path.to_str().unwrap()]).unwrap();
+    assert!(!said.to_lowercase().contains("warning"), "{said}");
+    assert_eq!(sidecars(mesh, &shop), Vec::<Value>::new());
+    assert_eq!(label(&web), None);
+    agent.end().unwrap();
+}
