@@ -20,6 +20,9 @@ pub struct Controller {
     /// Where the API server reaches us
     #[arg(long, value_name = "ADDR", default_value = "[::]:8443")]
     pub listen: SocketAddr,
+    /// Serve /metrics at ADDR
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<SocketAddr>,
     /// A kubeconfig [default: the pod's service account]
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
