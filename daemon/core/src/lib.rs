@@ -3,7 +3,7 @@
 //!
 //! Reading order: [`ulid`] names things, [`exchange`] is what the data plane produces, [`head`] and [`url`] read what
 //! is in it, [`redact`] takes secrets out, [`segment`] is how it lies on disk, [`record`] how it is shown as JSON.
-//! [`pod`] stands apart: what becomes of a pod that asks to be captured.
+//! [`pod`] stands apart: what becomes of a pod that asks to be captured; and [`mesh`]: what that takes beside Istio.
 
 pub mod curl;
 pub mod decode;
@@ -15,6 +15,7 @@ pub mod har;
 pub mod head;
 pub mod json;
 pub mod line;
+pub mod mesh;
 pub mod page;
 pub mod pod;
 pub mod protobuf;

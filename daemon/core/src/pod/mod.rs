@@ -13,7 +13,7 @@ pub mod condition;
 pub mod config;
 pub mod decision;
 #[cfg(test)]
-mod dice;
+pub(crate) mod dice;
 pub mod facts;
 pub mod keys;
 pub mod network;
