@@ -1,21 +1,26 @@
-//! The acceptor: one thread for the listeners of all groups. It asks where a connection goes and hands it to the next
-//! worker in turn. It never reads from a connection, and it waits for nobody: a group whose connections are not taken
-//! up fast enough waits in the kernel's queues, and the others do not.
+//! The acceptor: a part of one worker, for the listeners of all groups. It asks where a connection goes and hands it to
+//! the next worker in turn; what falls to its own changes no thread (a thread of its own cost every connection two
+//! switches). It never reads from a connection, and it waits for nobody: a group whose connections are not taken up
+//! fast enough waits in the kernel's queues, and the others do not.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nodetap_core::exchange::UnixMicros;
 use nodetap_core::ulid::UlidSource;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
 
 use super::desk::Job;
 use super::doors::{Door, Woken};
 use super::group::Seat;
+use super::turns::TURN;
 use super::{PULSE, Shared};
 use crate::steering::{Arrival, Stray};
 
@@ -24,60 +29,128 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 /// Connections taken from one listener, and from all listeners of one group, before the others get their turn.
 const ACCEPTS_PER_TURN: u32 = 16;
 const ACCEPTS_OF_GROUP: u32 = 32;
-/// Listeners that are heard of at once; those beyond come with the next look.
-const EVENTS: usize = 256;
 /// How soon a group that was backed up is looked at again.
 const BACKED_UP_POLL: Duration = Duration::from_millis(1);
 
-pub(super) fn spawn(
+/// Accepts for all workers of an engine.
+pub(super) struct Acceptor {
+    /// Of all workers, its own too: while one is there, connections may come.
     queues: Vec<mpsc::UnboundedSender<Job>>,
+    /// The worker that it is a part of.
+    own: usize,
     shared: Arc<Shared>,
-    ids: UlidSource,
-) -> io::Result<JoinHandle<()>> {
-    let mut acceptor =
-        Acceptor { queues, shared, next: 0, ids, exhausted: false, muted: Vec::new(), taken: HashMap::new() };
-    std::thread::Builder::new().name("nodetap-accept".into()).spawn(move || acceptor.run())
-}
-
-struct Acceptor {
-    queues: Vec<mpsc::UnboundedSender<Job>>,
-    shared: Arc<Shared>,
+    /// Tells when a listener has something.
+    doors: AsyncFd<OwnedFd>,
+    /// Listeners that have something, of the last look.
+    ready: VecDeque<u64>,
     next: usize,
     ids: UlidSource,
     /// The last accept() failed for want of descriptors or memory.
     exhausted: bool,
-    /// Connections taken of each group in this turn.
+    /// Until when nothing is tried because of that.
+    pause: Option<tokio::time::Instant>,
+    /// Connections taken of each group since the last look.
     taken: HashMap<u64, u32>,
     /// Listeners that are not heard until the workers have caught up with their groups.
     muted: Vec<Arc<Door>>,
+    pulse: Interval,
+    recheck: Interval,
+}
+
+/// What there is to do for an [`Acceptor`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    /// Listeners have something.
+    Some,
+    /// It is over.
+    Stop,
 }
 
 impl Acceptor {
-    fn run(&mut self) {
-        let mut events = Vec::with_capacity(EVENTS);
+    /// Of this worker, in whose runtime it is made.
+    pub(super) fn new(
+        queues: Vec<mpsc::UnboundedSender<Job>>,
+        own: usize,
+        shared: Arc<Shared>,
+        ids: UlidSource,
+    ) -> io::Result<Self> {
+        let every = |period| {
+            let mut interval = interval(period);
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            interval
+        };
+        Ok(Self {
+            queues,
+            own,
+            doors: registered(shared.doors.descriptor()?)?,
+            ready: VecDeque::new(),
+            next: 0,
+            ids,
+            exhausted: false,
+            pause: None,
+            taken: HashMap::new(),
+            muted: Vec::new(),
+            pulse: every(PULSE),
+            recheck: every(BACKED_UP_POLL),
+            shared,
+        })
+    }
+
+    /// Waits until there is something to do. May be cancelled.
+    ///
+    /// # Errors
+    /// When listeners cannot be waited for any more.
+    pub(super) async fn news(&mut self) -> io::Result<News> {
         loop {
-            // While nothing can be accepted it gives no sign of life, and connections are no longer sent here.
-            if !self.exhausted {
-                self.shared.pulse(self.queues.len());
+            if let Some(end) = self.pause {
+                sleep_until(end).await;
+                self.pause = None;
             }
-            let limit = if self.muted.is_empty() { PULSE } else { BACKED_UP_POLL };
-            let ready = match self.shared.doors.wait(&mut events, limit) {
-                Ok(Woken::By(ready)) => ready,
-                Ok(Woken::Stop) => return,
-                Err(error) => return tracing::error!(%error, "cannot wait for connections"),
-            };
-            self.unmute();
-            // Nothing waits to be accepted any more, so nothing fails to be.
-            self.exhausted &= !ready.is_empty();
-            self.taken.clear();
-            for number in ready {
-                if let Some(door) = self.shared.doors.get(number) {
-                    self.accept_from(&door);
+            if !self.ready.is_empty() {
+                return Ok(News::Some);
+            }
+            tokio::select! {
+                // The listeners last: they may have something always.
+                biased;
+                // Cancel-safe per docs on `tick` and `readable`.
+                _ = self.pulse.tick() => {
+                    // While nothing can be accepted it gives no sign of life, and connections are no longer sent here.
+                    if !self.exhausted {
+                        self.shared.pulse(self.queues.len());
+                    }
                 }
-                if self.exhausted {
-                    std::thread::sleep(EXHAUSTED_PAUSE);
-                    break;
+                _ = self.recheck.tick(), if !self.muted.is_empty() => self.unmute(),
+                readable = self.doors.readable() => {
+                    let mut readable = readable?;
+                    match self.shared.doors.look()? {
+                        Woken::Stop => return Ok(News::Stop),
+                        Woken::By(numbers) if numbers.is_empty() => {
+                            // Nothing waits to be accepted any more, so nothing fails to be.
+                            self.exhausted = false;
+                            readable.clear_ready();
+                        }
+                        Woken::By(numbers) => self.ready.extend(numbers),
+                    }
+                    self.taken.clear();
                 }
+            }
+        }
+    }
+
+    /// Accepts what the listeners have that were ready at the last look, for no longer than a turn. What falls to its own
+    /// worker is given to `keep`.
+    pub(super) fn step(&mut self, mut keep: impl FnMut(Job)) {
+        let began = Instant::now();
+        while let Some(number) = self.ready.pop_front() {
+            if let Some(door) = self.shared.doors.get(number) {
+                self.accept_from(&door, &mut keep);
+            }
+            if self.exhausted {
+                self.pause = Some(tokio::time::Instant::now() + EXHAUSTED_PAUSE);
+                return self.ready.clear();
+            }
+            if began.elapsed() >= TURN {
+                return;
             }
         }
     }
@@ -93,7 +166,7 @@ impl Acceptor {
         });
     }
 
-    fn accept_from(&mut self, door: &Arc<Door>) {
+    fn accept_from(&mut self, door: &Arc<Door>, keep: &mut impl FnMut(Job)) {
         for _ in 0..ACCEPTS_PER_TURN {
             if door.group.is_backed_up() {
                 self.shared.doors.listen(door, false);
@@ -110,7 +183,7 @@ impl Acceptor {
                 Ok((stream, client)) => {
                     self.exhausted = false;
                     *self.taken.entry(door.group.id).or_default() += 1;
-                    self.dispatch(door, stream, client);
+                    self.dispatch(door, stream, client, keep);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     // The kernel looks for a descriptor first: there is one again.
@@ -130,7 +203,7 @@ impl Acceptor {
         }
     }
 
-    fn dispatch(&mut self, door: &Door, stream: TcpStream, client: SocketAddr) {
+    fn dispatch(&mut self, door: &Door, stream: TcpStream, client: SocketAddr, keep: &mut impl FnMut(Job)) {
         let group = &door.group;
         if !group.has_room() {
             group.refuse();
@@ -151,13 +224,24 @@ impl Acceptor {
                 return reset(&stream);
             }
         };
-        self.next = self.next.wrapping_add(1);
-        if let Some(queue) = self.queues.get(self.next % self.queues.len()) {
-            let seat = Seat::take(&self.shared, group);
-            // Bounded all the same: by what a group may have waiting.
-            let _ = queue.send(Job { stream, route, accepted, seat });
+        let seat = Seat::take(&self.shared, group);
+        let job = Job { stream, route, accepted, seat };
+        self.next = (self.next + 1) % self.queues.len();
+        match self.queues.get(self.next) {
+            Some(queue) if self.next != self.own => {
+                // Bounded all the same: by what a group may have waiting.
+                let _ = queue.send(job);
+            }
+            _ => keep(job),
         }
     }
+}
+
+/// In the runtime of the thread that asks.
+#[allow(unsafe_code, reason = "the runtime wants a promise that a descriptor stays what it is")]
+fn registered(epoll: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is always the same descriptor, and is open until it is dropped, which what is made here does.
+    Ok(unsafe { AsyncFd::register_with_interest(epoll, Interest::READABLE) }?)
 }
 
 /// Dropped next, it is closed with RST.

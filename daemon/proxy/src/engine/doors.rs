@@ -3,20 +3,21 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use rustix::buffer::spare_capacity;
-use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 
 use super::group::State;
 
 /// What stands for "end" where listeners have their number.
 const STOP: u64 = 0;
+/// Listeners that are heard of at once; those beyond come with the next look.
+const EVENTS: usize = 256;
 
 /// A listener of a group.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ pub(super) struct Doors {
     open: Mutex<HashMap<u64, Arc<Door>>>,
 }
 
-/// What [`Doors::wait`] came to.
+/// What [`Doors::look`] came to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Woken {
     /// These have something, perhaps none of them.
@@ -105,14 +106,19 @@ impl Doors {
         }
     }
 
-    /// Waits until one of them has something, at most so long. `events` is only lent, to keep its allocation.
-    pub(super) fn wait(&self, events: &mut Vec<Event>, limit: Duration) -> io::Result<Woken> {
-        let limit = Timespec { tv_sec: 0, tv_nsec: i64::from(limit.subsec_nanos()) };
-        events.clear();
-        match epoll::wait(&self.epoll, spare_capacity(events), Some(&limit)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+    /// A descriptor that is readable while [`Doors::look`] gives something.
+    pub(super) fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.epoll.try_clone()
+    }
+
+    /// Those that have something now.
+    pub(super) fn look(&self) -> io::Result<Woken> {
+        let mut room = [const { MaybeUninit::uninit() }; EVENTS];
+        let events = match epoll::wait(&self.epoll, &mut room, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+            Ok((events, _)) => &*events,
+            Err(rustix::io::Errno::INTR) => &[],
             Err(errno) => return Err(errno.into()),
-        }
+        };
         let numbers: Vec<u64> = events.iter().map(|event| event.data.u64()).collect();
         Ok(if numbers.contains(&STOP) { Woken::Stop } else { Woken::By(numbers) })
     }

@@ -28,6 +28,7 @@ use nodetap_core::ulid::UlidSource;
 use tokio::sync::watch;
 
 use self::doors::Doors;
+use self::worker::Worker;
 use crate::tap::Limits;
 
 pub use group::{Drained, Group, GroupLimits, Served, TOO_MANY_CONNECTIONS};
@@ -47,7 +48,6 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Engine {
     shared: Arc<Shared>,
-    acceptor: Option<JoinHandle<()>>,
     workers: Vec<JoinHandle<()>>,
 }
 
@@ -68,14 +68,18 @@ impl Engine {
             cut: watch::Sender::new(false),
         });
         // From here on, what was started is ended by dropping it.
-        let mut engine = Self { shared, acceptor: None, workers: Vec::with_capacity(count) };
-        let mut queues = Vec::with_capacity(count);
-        for index in 0..count {
-            let (queue, thread) = worker::spawn(index, Arc::clone(&engine.shared), UlidSource::new(seed()))?;
-            queues.push(queue);
+        let mut engine = Self { shared, workers: Vec::with_capacity(count) };
+        let (queues, workers): (Vec<_>, Vec<_>) =
+            (0..count).map(Worker::new).collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
+        let mut queues = Some(queues);
+        for worker in workers {
+            let acceptor = match queues.take() {
+                Some(queues) => Some(worker.acceptor(queues, &engine.shared, UlidSource::new(seed()))?),
+                None => None,
+            };
+            let thread = worker.spawn(acceptor, Arc::clone(&engine.shared), UlidSource::new(seed()))?;
             engine.workers.push(thread);
         }
-        engine.acceptor = Some(accept::spawn(queues, Arc::clone(&engine.shared), UlidSource::new(seed()))?);
         Ok(engine)
     }
 
@@ -104,7 +108,7 @@ impl Drop for Engine {
         self.shared.cut.send_replace(true);
         self.shared.doors.stop();
         // A panic of a thread was printed by the panic hook; there is nothing to add here.
-        for thread in self.acceptor.take().into_iter().chain(self.workers.drain(..)) {
+        for thread in self.workers.drain(..) {
             let _ = thread.join();
         }
     }
@@ -145,7 +149,7 @@ impl Shared {
         self.groups.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The thread with this number runs: a worker, or after the last of them the acceptor.
+    /// What has this number runs: a worker, or after the last of them the acceptor.
     fn pulse(&self, thread: usize) {
         if let Some(pulse) = self.pulses.get(thread) {
             pulse.store(self.elapsed_ms(), Ordering::Relaxed);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::task::{coop, yield_now};
 
 /// How long the connections of a group may run before the others'; one that is running is not interrupted.
-const TURN: Duration = Duration::from_micros(500);
+pub(super) const TURN: Duration = Duration::from_micros(500);
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,54 +11,99 @@ use std::task::Poll;
 use std::thread::JoinHandle;
 
 use nodetap_core::ulid::UlidSource;
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::{JoinSet, LocalSet, yield_now};
 
+use super::accept::{Acceptor, News};
 use super::connection::serve;
 use super::desk::{Desk, Job};
 use super::group::State;
 use super::{PULSE, Shared};
 use crate::tunnel::Scratch;
 
-pub(super) fn spawn(
+/// A worker that has no thread yet.
+pub(super) struct Worker {
     index: usize,
-    shared: Arc<Shared>,
-    ids: UlidSource,
-) -> io::Result<(mpsc::UnboundedSender<Job>, JoinHandle<()>)> {
-    // acceptor --accepted connections, of each group as many as may wait--> worker
-    let (job_tx, job_rx) = mpsc::unbounded_channel();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let thread = std::thread::Builder::new().name(format!("nodetap-data-{index}")).spawn(move || {
-        let desks = Desks {
-            shared: Arc::clone(&shared),
-            scratch: Rc::default(),
-            ids: Rc::new(RefCell::new(ids)),
-            open: Rc::default(),
-            groups: JoinSet::new(),
-        };
-        let local = LocalSet::new();
-        local.spawn_local(pulse(index, shared));
-        local.block_on(&runtime, run(desks, job_rx));
-    })?;
-    Ok((job_tx, thread))
+    runtime: Runtime,
+    jobs: mpsc::UnboundedReceiver<Job>,
+}
+
+impl Worker {
+    /// With the queue in which it finds its connections.
+    pub(super) fn new(index: usize) -> io::Result<(mpsc::UnboundedSender<Job>, Self)> {
+        // acceptor --accepted connections, of each group as many as may wait--> worker
+        let (job_tx, jobs) = mpsc::unbounded_channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok((job_tx, Self { index, runtime, jobs }))
+    }
+
+    /// Gives it the acceptor.
+    pub(super) fn acceptor(
+        &self,
+        queues: Vec<mpsc::UnboundedSender<Job>>,
+        shared: &Arc<Shared>,
+        ids: UlidSource,
+    ) -> io::Result<Acceptor> {
+        let _in_it = self.runtime.enter();
+        Acceptor::new(queues, self.index, Arc::clone(shared), ids)
+    }
+
+    pub(super) fn spawn(
+        self,
+        acceptor: Option<Acceptor>,
+        shared: Arc<Shared>,
+        ids: UlidSource,
+    ) -> io::Result<JoinHandle<()>> {
+        let Self { index, runtime, jobs } = self;
+        std::thread::Builder::new().name(format!("nodetap-data-{index}")).spawn(move || {
+            let desks = Desks {
+                shared: Arc::clone(&shared),
+                scratch: Rc::default(),
+                ids: Rc::new(RefCell::new(ids)),
+                open: Rc::default(),
+                groups: JoinSet::new(),
+            };
+            let local = LocalSet::new();
+            local.spawn_local(pulse(index, shared));
+            local.block_on(&runtime, run(desks, jobs, acceptor));
+        })
+    }
 }
 
 /// Ends when the acceptor is gone and no connection is left.
-async fn run(mut desks: Desks, mut jobs: mpsc::UnboundedReceiver<Job>) {
+async fn run(mut desks: Desks, mut jobs: mpsc::UnboundedReceiver<Job>, mut acceptor: Option<Acceptor>) {
     loop {
         tokio::select! {
             // Cancel-safe per docs on `recv` and `join_next`.
             job = jobs.recv() => match job {
-                Some(job) => {
-                    let desk = desks.of(&job.seat.group);
-                    desk.turns.borrow_mut().add(begin(Rc::clone(&desk), job));
-                }
+                Some(job) => desks.begin(job),
                 None => break,
             },
             Some(_) = desks.groups.join_next() => {}
+            news = news(&mut acceptor) => match (news, &mut acceptor) {
+                (Ok(News::Some), Some(acceptor)) => {
+                    acceptor.step(|job| desks.begin(job));
+                    // Whatever more has come: first the connections have their turns.
+                    yield_now().await;
+                }
+                (Ok(_), _) => acceptor = None,
+                (Err(error), _) => {
+                    tracing::error!(%error, "cannot wait for connections");
+                    acceptor = None;
+                }
+            },
         }
     }
     while desks.groups.join_next().await.is_some() {}
+}
+
+/// Where there is no acceptor there are none.
+async fn news(acceptor: &mut Option<Acceptor>) -> io::Result<News> {
+    match acceptor {
+        Some(acceptor) => acceptor.news().await,
+        None => pending().await,
+    }
 }
 
 async fn begin(desk: Rc<Desk>, Job { stream, route, accepted, mut seat }: Job) {
@@ -79,6 +124,12 @@ struct Desks {
 }
 
 impl Desks {
+    /// Takes a connection up, in the next turn of its group.
+    fn begin(&mut self, job: Job) {
+        let desk = self.of(&job.seat.group);
+        desk.turns.borrow_mut().add(begin(Rc::clone(&desk), job));
+    }
+
     /// The desk of a group, which stands until the group ends.
     fn of(&mut self, group: &Arc<State>) -> Rc<Desk> {
         if let Some(desk) = self.open.borrow().get(&group.id) {
