@@ -110,6 +110,14 @@ impl Https {
 /// # Errors
 /// When it cannot be written.
 pub fn issue(folder: &Path) -> Result<()> {
+    issue_for(folder, &["localhost", "127.0.0.1"])
+}
+
+/// As [`issue`], for other names.
+///
+/// # Errors
+/// As [`issue`].
+pub fn issue_for(folder: &Path, names: &[&str]) -> Result<()> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "somebody's own CA");
@@ -117,7 +125,7 @@ pub fn issue(folder: &Path) -> Result<()> {
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     let root = params.self_signed(&key)?;
     let leaf_key = KeyPair::generate()?;
-    let mut leaf = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
+    let mut leaf = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
     leaf.use_authority_key_identifier_extension = true;
     let leaf = leaf.signed_by(&leaf_key, &Issuer::new(params, &key))?;
     write(folder, &root.pem(), &leaf.pem(), &leaf_key)

@@ -16,9 +16,11 @@ const FAILED: u8 = 1;
 pub enum Failure {
     #[error("{0}")]
     Usage(String),
+    #[error("{0}")]
+    Privileges(String),
     #[error(transparent)]
     Cluster(#[from] cluster::client::Error),
-    #[error("{0}; an agent needs the capabilities BPF, NET_ADMIN, SYS_ADMIN and SYS_PTRACE")]
+    #[error("{0}; an agent needs the capabilities SYS_ADMIN, SYS_PTRACE and NET_ADMIN")]
     Hooks(#[from] capture::Error),
     #[error(transparent)]
     Cgroups(#[from] kubepods::Error),
@@ -43,7 +45,7 @@ impl Failure {
     /// 77: something is lacking; 2: wrong words; 1: the rest.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Hooks(_) | Self::Cgroups(_) | Self::Proc(_) => LACKING,
+            Self::Privileges(_) | Self::Hooks(_) | Self::Cgroups(_) | Self::Proc(_) => LACKING,
             Self::Usage(_) => USAGE,
             _ => FAILED,
         }

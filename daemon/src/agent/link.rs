@@ -27,6 +27,11 @@ impl Link {
         self.given.insert(name, fd);
     }
 
+    /// Was it given, and nobody has asked for it yet?
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.given.contains_key(name)
+    }
+
     /// What was kept by this name.
     pub(super) fn take(&mut self, name: &str) -> Option<TcpListener> {
         self.given.remove(name).map(TcpListener::from)
@@ -77,7 +82,9 @@ mod tests {
         for name in ["a/1", "b/1"] {
             link.give(name.to_owned(), TcpListener::bind("127.0.0.1:0").unwrap().into());
         }
+        assert!(link.has("a/1"));
         assert!(link.take("a/1").is_some());
+        assert!(!link.has("a/1"));
         assert!(link.take("a/1").is_none());
         link.release_rest(|_| false);
         assert_eq!(keeper.receive().unwrap().unwrap().0, Message::Release("b/1".into()));

@@ -13,6 +13,7 @@ mod left_alone;
 mod link;
 mod metrics;
 pub mod options;
+mod privileges;
 mod remembered;
 mod secrets;
 mod serve;

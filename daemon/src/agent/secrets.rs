@@ -7,20 +7,18 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc::Receiver;
 
-use super::supervisor::{AUTHORITY, Event, SecretName};
+use super::supervisor::{Event, SecretName};
 use super::worker::tell;
 use crate::cluster::health::{Call, Trouble};
-use crate::cluster::secrets::{Data, create, read};
+use crate::cluster::secrets::{Data, read, read_or_create};
 use crate::cluster::{Connection, Health};
-use crate::trust::{Ca, pem};
+use crate::trust::authority;
 
 /// How often known Secrets are read again, and those that could not be.
 const AGAIN: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(5);
 /// Secrets that are read, at most.
 const SECRETS: usize = 1024;
-/// How long an authority is valid.
-const DAYS: u32 = 3650;
 
 /// Serves what is asked for, for ever.
 pub(super) async fn follow(
@@ -62,22 +60,10 @@ async fn secret(connection: &Connection, health: &Health, name: &SecretName) -> 
         let read = read(client, namespace, name, Call::Certificates, health).await.map_err(why)?;
         return read.ok_or_else(|| "there is none".to_owned());
     }
-    if let Some(data) = read(client, own, name, Call::Authority, health).await.map_err(|trouble| trouble.text)? {
-        return Ok(data);
+    if name != authority::SECRET {
+        let data = read(client, own, name, Call::Authority, health).await.map_err(|trouble| trouble.text)?;
+        return data.ok_or_else(|| "there is none".to_owned());
     }
-    if name != AUTHORITY {
-        return Err("there is none".into());
-    }
-    let data = authority()?;
-    create(client, own, name, data, Call::Authority, health).await.map_err(|trouble| trouble.text)?;
-    // Somebody else may have been faster: what is there counts.
-    let data = read(client, own, name, Call::Authority, health).await.map_err(|trouble| trouble.text)?;
-    data.ok_or_else(|| "there is none".to_owned())
-}
-
-fn authority() -> Result<Data, String> {
-    let ca = Ca::generate("nodetap", DAYS, SystemTime::now(), crate::capture::random());
-    let ca = ca.map_err(|error| error.to_string())?;
-    let certificate = ("tls.crt".to_owned(), pem::encode(&ca.chain).into_bytes());
-    Ok(Data::from([certificate, ("tls.key".to_owned(), ca.key.serialize_pem().into_bytes())]))
+    let make = || authority::make(SystemTime::now(), crate::capture::random()).map_err(|error| error.to_string());
+    read_or_create(client, own, name, make, Call::Authority, health).await
 }

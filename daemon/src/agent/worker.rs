@@ -55,6 +55,9 @@ pub(super) const NODE: &str = "the node: another agent has it";
 /// # Errors
 /// When something cannot be started.
 pub(super) fn work(options: &Agent, node: String, channel: Option<Channel>) -> Result<u8, Failure> {
+    if !options.dry_run {
+        super::privileges::check()?;
+    }
     crate::run::files::raise_limit();
     let (events, inbox) = sync_channel(EVENTS);
     let engine = Engine::start(EngineSettings { workers: workers(options.workers), limits: limits(options) }, random);

@@ -86,6 +86,9 @@ impl Older {
                 Ok(()) => reset.ended += 1,
                 // It ended by itself.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    return Err(io::Error::new(error.kind(), "the capability NET_ADMIN is missing"));
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -41,11 +41,14 @@ pub struct Subject<K> {
     pub call: Call,
     /// A field selector.
     pub fields: Option<String>,
+    /// A label selector.
+    pub labels: Option<String>,
 }
 
 impl<K> Subject<K> {
     fn config(&self, streaming: bool) -> watcher::Config {
-        let config = watcher::Config { field_selector: self.fields.clone(), ..watcher::Config::default() };
+        let (fields, labels) = (self.fields.clone(), self.labels.clone());
+        let config = watcher::Config { field_selector: fields, label_selector: labels, ..watcher::Config::default() };
         if streaming { config.streaming_lists() } else { config.page_size(PAGE) }
     }
 }
@@ -166,7 +169,7 @@ async fn read<O, V>(
 }
 
 /// 32 bits from the kernel; none are as good as any, for spreading.
-pub(super) fn random() -> u32 {
+pub fn random() -> u32 {
     let mut bytes = [0; 4];
     let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
     u32::from_ne_bytes(bytes)

@@ -25,6 +25,7 @@ pub enum Call {
     ApiService,
     Workloads,
     Resolved,
+    TrustBundle,
 }
 
 impl Call {
@@ -45,6 +46,7 @@ impl Call {
             Self::ApiService => "api_service",
             Self::Workloads => "workloads",
             Self::Resolved => "resolved",
+            Self::TrustBundle => "trust_bundle",
         }
     }
 }

@@ -19,7 +19,12 @@ pub struct Namespace {
 
 /// Follows all namespaces. Ends when nobody listens.
 pub async fn follow_all(client: Client, health: Health, tell: impl AsyncFnMut(Change<Namespace>) -> bool) {
-    let subject = Subject { api: Api::<PartialObjectMeta<Object>>::all(client), call: Call::Namespaces, fields: None };
+    let subject = Subject {
+        api: Api::<PartialObjectMeta<Object>>::all(client),
+        call: Call::Namespaces,
+        fields: None,
+        labels: None,
+    };
     let keep = |object: PartialObjectMeta<Object>| {
         let mut annotations = object.metadata.annotations.unwrap_or_default();
         annotations.retain(|key, _| super::pods::is_ours(key));

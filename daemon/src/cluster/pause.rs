@@ -14,7 +14,8 @@ pub const KEY: &str = "all";
 /// Follows it: `true` when all capture is to stop. Ends when nobody listens.
 pub async fn follow_switch(client: Client, namespace: &str, health: Health, mut tell: impl AsyncFnMut(bool) -> bool) {
     let fields = Some(format!("metadata.name={NAME}"));
-    let subject = Subject { api: Api::<ConfigMap>::namespaced(client, namespace), call: Call::Pause, fields };
+    let subject =
+        Subject { api: Api::<ConfigMap>::namespaced(client, namespace), call: Call::Pause, fields, labels: None };
     let keep = |map: ConfigMap| Some(map.data.is_some_and(|data| data.get(KEY).is_some_and(|value| value == "true")));
     let told = async move |change| {
         let paused = match change {

@@ -86,7 +86,7 @@ pub(super) fn is_ours(key: &str) -> bool {
 /// Follows the pods of a node. Ends when nobody listens.
 pub async fn follow_node(client: Client, node: &str, health: Health, tell: impl AsyncFnMut(Change<Box<Pod>>) -> bool) {
     let fields = Some(format!("spec.nodeName={node}"));
-    let subject = Subject { api: Api::<Object>::all(client), call: Call::Pods, fields };
+    let subject = Subject { api: Api::<Object>::all(client), call: Call::Pods, fields, labels: None };
     follow(subject, health, |object| Pod::try_from(object).ok().map(Box::new), tell).await;
 }
 

@@ -40,11 +40,33 @@ pub async fn read(
     Err(trouble)
 }
 
+/// Reads one of our own namespace, and makes it first when there is none.
+///
+/// # Errors
+/// With a sentence, when it can be neither read nor made; what the server refused is told to `health` too.
+pub async fn read_or_create(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    make: impl FnOnce() -> Result<Data, String>,
+    call: Call,
+    health: &Health,
+) -> Result<Data, String> {
+    let text = |trouble: Trouble| trouble.text;
+    if let Some(data) = read(client, namespace, name, call, health).await.map_err(text)? {
+        return Ok(data);
+    }
+    create(client, namespace, name, make()?, call, health).await.map_err(text)?;
+    // Somebody else may have been faster: what is there counts.
+    let data = read(client, namespace, name, call, health).await.map_err(text)?;
+    data.ok_or_else(|| "there is none".to_owned())
+}
+
 /// Makes one of the type `kubernetes.io/tls`, unless somebody else was faster: what is there then, is read the next time.
 ///
 /// # Errors
 /// When the server refuses; that is told to `health` too.
-pub async fn create(
+async fn create(
     client: &Client,
     namespace: &str,
     name: &str,

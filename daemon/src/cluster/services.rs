@@ -48,7 +48,7 @@ pub async fn follow_all(
     tell: impl AsyncFnMut(Change<Service>) -> bool,
 ) {
     if wanted.wait_for(|wanted| *wanted).await.is_ok() {
-        let subject = Subject { api: Api::<Object>::all(client), call: Call::Services, fields: None };
+        let subject = Subject { api: Api::<Object>::all(client), call: Call::Services, fields: None, labels: None };
         follow(subject, health, keep, tell).await;
     }
 }

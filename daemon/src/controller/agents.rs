@@ -49,7 +49,8 @@ pub(super) async fn follow_agents(
     health: Health,
     told: watch::Sender<Option<Agents>>,
 ) {
-    let subject = Subject { api: Api::<Pod>::namespaced(client, namespace), call: Call::Agents, fields: None };
+    let subject =
+        Subject { api: Api::<Pod>::namespaced(client, namespace), call: Call::Agents, fields: None, labels: None };
     let mut pods: BTreeMap<String, Candidate> = BTreeMap::new();
     let tell = async |change| {
         match change {

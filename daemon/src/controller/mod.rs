@@ -1,7 +1,8 @@
 //! `nodetap controller`: every replica serves the aggregated API ([`api`]: asks all agents, shows one namespace); the one
 //! that holds the Lease ([`election`]) writes: certificates ([`certificates`]), the APIService's authority
-//! ([`api_service`]) and what workloads say, on their pods ([`resolve`]). While no controller runs, agents capture as
-//! they did; what is missing is the API, and changes to workloads.
+//! ([`api_service`]), what workloads say, on their pods ([`resolve`]), and the roots that pods are to trust, in namespaces
+//! that ask for them ([`trust_bundle`]). While no controller runs, agents capture as they did; what is missing is the
+//! API, and changes to workloads.
 
 mod agents;
 mod api;
@@ -18,6 +19,7 @@ mod resolve;
 mod source;
 #[cfg(test)]
 mod tests;
+mod trust_bundle;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -145,7 +147,11 @@ async fn write(connection: &Connection, service: &str, health: Health, mut lead:
     let certificates = Certificates::new(secrets, format!("{service}.{namespace}.svc"));
     while lead.wait_for(|leads| *leads).await.is_ok() {
         let work = async {
-            tokio::join!(keep(&certificates, client, &health), resolve::resolve(client.clone(), health.clone()));
+            tokio::join!(
+                keep(&certificates, client, &health),
+                resolve::resolve(client.clone(), health.clone()),
+                trust_bundle::publish(connection, health.clone()),
+            );
         };
         tokio::select! {
             () = work => {}
@@ -195,11 +201,13 @@ async fn follow_ready(client: Client, namespace: &str, health: Health, ready: wa
         api: Api::<Secret>::namespaced(client.clone(), namespace),
         call: Call::Certificates,
         fields: fields(CONTROLLER_SECRET),
+        labels: None,
     };
     let map = Subject {
         api: Api::<ConfigMap>::namespaced(client, front_proxy::NAMESPACE),
         call: Call::FrontProxy,
         fields: fields(front_proxy::NAME),
+        labels: None,
     };
     // What cannot be used changes nothing: what could be used before is used on.
     let keep_identity = |secret: Secret| {

@@ -1,10 +1,11 @@
-//! Whom we trust, and how the target comes to trust us: our certificate authority's files ([`ca`]), the roots that this
-//! machine and this user trust ([`roots`]), trust stores in the forms that programs read ([`pem`], [`jks`], [`pkcs12`]),
+//! Whom we trust, and how the target comes to trust us: our certificate authority's files ([`ca`]) or, in a
+//! cluster, its Secret ([`authority`]), the roots that this machine and this user trust ([`roots`]), trust stores in the forms that programs read ([`pem`], [`jks`], [`pkcs12`]),
 //! and the environment of a command that is to trust our authority besides all that it trusts already
 //! ([`environment`], [`folder`]). [`options`] is what the command line says about all this.
 //!
 //! It refuses to know how TLS is opened: that is the data plane's.
 
+pub mod authority;
 pub mod ca;
 pub mod certificate;
 pub mod environment;

@@ -207,10 +207,72 @@ fn whoever_is_not_the_api_server_is_refused_whatever_it_says() {
     replica.kill().unwrap();
 }
 
+/// Sets or takes away the label by which a namespace asks for roots.
+fn ask_for_roots(cluster: &Cluster, namespace: &str, value: Option<&str>) {
+    let label = json!({"metadata": {"labels": {"nodetap.io/trust-bundle": value}}});
+    cluster.api("PATCH", &format!("/api/v1/namespaces/{namespace}"), Some(&label)).unwrap();
+}
+
+#[test]
+fn a_namespace_that_asks_gets_the_roots_of_its_pods_and_loses_them_when_it_does_not() {
+    let (cluster, _turn) = installed();
+    let names = [(); 3].map(|()| cluster.namespace().unwrap());
+    let [shop, foreign, later] = &names;
+    let path = |namespace: &str| format!("/api/v1/namespaces/{namespace}/configmaps/nodetap-trust-bundle");
+    let map = |namespace: &str| cluster.api("GET", &path(namespace), None);
+    let theirs = json!({"metadata": {"name": "nodetap-trust-bundle"}, "data": {"ca.crt": "theirs"}});
+    cluster.api("POST", &format!("/api/v1/namespaces/{foreign}/configmaps"), Some(&theirs)).unwrap();
+    ask_for_roots(cluster, foreign, Some("true"));
+    ask_for_roots(cluster, shop, Some("true"));
+    let replica = Replica::start(cluster, "roots").unwrap();
+    let until = |what: &str, good: &dyn Fn() -> bool| {
+        eventually(DEADLINE, what, || good().then_some(()))
+            .unwrap_or_else(|error| panic!("{error:#}: {}", replica.log()));
+    };
+
+    // The authority was made for it: no agent runs here.
+    until("the roots", &|| map(shop).is_ok());
+    let secret = cluster.api("GET", &format!("/api/v1/namespaces/{NAMESPACE}/secrets/nodetap-ca"), None).unwrap();
+    let decode = |text: &Value| {
+        use base64::Engine as _;
+        base64::engine::general_purpose::STANDARD.decode(text.as_str().unwrap()).unwrap()
+    };
+    let ours = String::from_utf8(decode(&secret["data"]["tls.crt"])).unwrap();
+    let published = map(shop).unwrap();
+    let bundle = published["data"]["ca-bundle.crt"].as_str().unwrap().to_owned();
+    assert_eq!(published["data"]["ca.crt"], ours);
+    assert!(bundle.contains(&ours) && bundle.matches("BEGIN CERTIFICATE").count() > 50, "{bundle}");
+    assert!(decode(&published["binaryData"]["cacerts.jks"]).starts_with(&[0xfe, 0xed, 0xfe, 0xed]));
+    assert!(!published.to_string().contains("PRIVATE"));
+
+    // What somebody changes is put right; what is not ours is left alone, and said to be.
+    let spoilt = json!({"data": {"ca-bundle.crt": "spoilt", "more": "theirs"}});
+    cluster.api("PATCH", &path(shop), Some(&spoilt)).unwrap();
+    until("the roots as they were", &|| map(shop).unwrap()["data"]["ca-bundle.crt"] == bundle);
+    cluster.api("DELETE", &path(shop), None).unwrap();
+    until("the roots again", &|| map(shop).is_ok());
+    until("a word about it", &|| replica.log().contains(&format!("namespace {foreign}: its ConfigMap")));
+    assert_eq!(map(foreign).unwrap()["data"], theirs["data"]);
+
+    ask_for_roots(cluster, shop, None);
+    until("no roots", &|| map(shop).is_err());
+    // The next one finds what was written before it, and what is not asked for any more.
+    ask_for_roots(cluster, later, Some("true"));
+    until("the roots", &|| map(later).is_ok());
+    replica.kill().unwrap();
+    ask_for_roots(cluster, later, None);
+    let again = Replica::start(cluster, "roots-again").unwrap();
+    eventually(DEADLINE, "no roots", || map(later).is_err().then_some(())).unwrap();
+    ask_for_roots(cluster, foreign, None);
+    again.kill().unwrap();
+    assert_eq!(map(foreign).unwrap()["data"], theirs["data"]);
+}
+
 #[test]
 fn every_call_of_the_controller_is_allowed_and_every_right_of_it_is_used() {
     let (cluster, _turn) = installed();
     let shop = cluster.namespace().unwrap();
+    ask_for_roots(cluster, &shop, Some("true"));
     // Something that is to be written anew.
     let spoilt = json!({"data": {"tls.crt": "", "tls.key": "", "ca.crt": ""}});
     let secret = format!("/api/v1/namespaces/{NAMESPACE}/secrets/nodetap-agent-tls");
@@ -226,6 +288,10 @@ fn every_call_of_the_controller_is_allowed_and_every_right_of_it_is_used() {
     std::fs::write(&file, deployment).unwrap();
     cluster.kubectl(&["-n", &shop, "apply", "-f", &file.display().to_string()]).unwrap();
     until_resolved(cluster, &replica, &shop, "web", &[r#"Deployment/web {"nodetap.io/inject":"true"}"#]);
+    let roots = format!("/api/v1/namespaces/{shop}/configmaps/nodetap-trust-bundle");
+    eventually(DEADLINE, "roots", || cluster.api("GET", &roots, None).ok()).unwrap();
+    ask_for_roots(cluster, &shop, None);
+    eventually(DEADLINE, "no roots", || cluster.api("GET", &roots, None).is_err().then_some(())).unwrap();
     if !had {
         cluster.api("PATCH", &secret, Some(&spoilt)).unwrap();
         replica.kill().unwrap();
@@ -260,7 +326,8 @@ fn every_call_of_the_controller_is_allowed_and_every_right_of_it_is_used() {
     }
     let beyond: Vec<_> = used.difference(&granted).collect();
     assert!(beyond.is_empty(), "used, and not granted by us: {beyond:?}");
-    // A list is a watch where the API server streams it, and a list elsewhere.
-    let unused: Vec<_> = granted.difference(&used).filter(|(_, verb)| verb != "list").collect();
+    // A list is a watch where the API server streams it, and a list elsewhere; what is applied is made by a patch.
+    let told = |(resource, verb): &&(String, String)| verb == "list" || resource == "configmaps" && verb == "create";
+    let unused: Vec<_> = granted.difference(&used).filter(|right| !told(right)).collect();
     assert!(unused.is_empty(), "granted and not used: {unused:?}");
 }

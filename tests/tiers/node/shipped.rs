@@ -2,39 +2,21 @@
 //! was given and asks for no other.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use nodetap_tests::cluster::{Cluster, images};
 use nodetap_tests::wait::{DEADLINE, eventually};
-use nodetap_tests::{http, nodetap, records};
+use nodetap_tests::{http, records};
 use serde_json::{Value, json};
 
-const AGENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/base");
-
-/// What stands in a folder of manifests, with the image of this build.
-fn manifests(cluster: &Cluster, folder: &str) -> String {
-    let text = cluster.kubectl(&["kustomize", folder]).unwrap();
-    let line = |line: &str| match line.split_once("image: ") {
-        Some((before, name)) if name.contains("nodetap") => {
-            format!("{before}image: docker.io/library/nodetap:{}\n", env!("CARGO_PKG_VERSION"))
-        }
-        _ => format!("{line}\n"),
-    };
-    text.lines().map(line).collect()
-}
+use crate::deployed::{Deployed, capturing, objects};
 
 #[test]
 fn the_daemonset_as_shipped_captures_pods_with_the_rights_and_capabilities_that_it_has() {
-    let cluster = Cluster::up().unwrap();
+    let deployed = Deployed::up(|_| {});
+    let cluster = &deployed.cluster;
     let node = cluster.node().unwrap();
-    let archive = nodetap::image().expect("no image: run `cargo xtask image`");
-    node.import_archive(&archive).unwrap();
     node.import(&images::nginx().unwrap()).unwrap();
-    cluster.apply(&manifests(&cluster, AGENT)).unwrap();
-    let rollout = cluster.kubectl(&["-n", "nodetap", "rollout", "status", "daemonset/nodetap-agent", "--timeout=60s"]);
-    let log = || cluster.kubectl(&["-n", "nodetap", "logs", "daemonset/nodetap-agent"]).unwrap_or_default();
-    rollout.unwrap_or_else(|error| panic!("{error:#}: {}", log()));
-
+    let log = || deployed.log("daemonset/nodetap-agent");
     let shop = cluster.namespace().unwrap();
     let deployment = json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": shop},
@@ -49,18 +31,14 @@ fn the_daemonset_as_shipped_captures_pods_with_the_rights_and_capabilities_that_
     let path = format!("/api/v1/namespaces/{shop}/pods/{name}");
     let annotate = json!({"metadata": {"annotations": {"nodetap.io/inject": "true", "nodetap.io/tls-out": "true"}}});
     cluster.api("PATCH", &path, Some(&annotate)).unwrap();
-    let capturing = |pod: &Value| {
-        let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
-        conditions.iter().any(|one| one["type"] == "nodetap.io/Capturing" && one["status"] == "True")
-    };
+    let capturing = |pod: &Value| capturing(pod).is_some_and(|condition| condition["status"] == "True");
     let captured = eventually(DEADLINE, "capture", || cluster.api("GET", &path, None).ok().filter(capturing));
     captured.unwrap_or_else(|error| panic!("{error:#}: {}", log()));
     let at = format!("{}:80", web["status"]["podIP"].as_str().unwrap()).parse().unwrap();
     // Not from the node itself: what its kubelet asks is left alone.
     let bare = cluster.bare_pod(&nodetap_tests::cluster::pod::manifest(&shop, "bare", &[("app", 0)])).unwrap();
     http::get_over(bare.dial(at).unwrap(), "/").unwrap();
-    let folder = cluster.host().path("/var/lib/nodetap");
-    let found = records::eventually_of_kind(Path::new(&folder), "exchange", 1).unwrap();
+    let found = records::eventually_of_kind(&deployed.records(), "exchange", 1).unwrap();
     assert_eq!((&found[0]["target"]["name"], &found[0]["process"]["name"]), (&json!(name), &json!("nginx")));
     assert_eq!(found[0]["target"]["workload"], "Deployment/web");
     let after = cluster.api("GET", &path, None).unwrap();
@@ -87,11 +65,11 @@ fn the_daemonset_as_shipped_captures_pods_with_the_rights_and_capabilities_that_
     .unwrap();
     // A watch is written down when it ends.
     cluster.kubectl(&["-n", "nodetap", "delete", "daemonset", "nodetap-agent"]).unwrap();
-    let granted = granted(&manifests(&cluster, AGENT));
+    let granted = granted(&objects(cluster));
     let mut unused = Vec::new();
     let all_used = eventually(DEADLINE, "that every right is used", || {
         // A list is a watch where the API server streams it, and what is applied is made by a patch.
-        let used = used(&cluster);
+        let used = used(cluster);
         let told = |(resource, verb): &&(String, String)| verb == "list" || resource == "leases" && verb == "create";
         unused = granted.difference(&used).filter(|right| !told(right)).cloned().collect();
         unused.is_empty().then_some(())
@@ -116,30 +94,19 @@ fn used(cluster: &Cluster) -> BTreeSet<(String, String)> {
 }
 
 /// What the agent's roles grant, as resource and verb.
-fn granted(manifests: &str) -> BTreeSet<(String, String)> {
-    let mut granted = BTreeSet::new();
-    for document in manifests.split("\n---\n") {
-        let role = document.contains("kind: Role\n") || document.contains("kind: ClusterRole\n");
-        if !role || !document.contains("name: nodetap-agent\n") {
-            continue;
-        }
-        // Rules as kustomize writes them: lists with one entry a line.
-        let (mut resources, mut list): (Vec<String>, &str) = (Vec::new(), "");
-        for line in document.lines() {
-            let text = line.trim_start_matches("- ").trim();
-            match line.trim().trim_start_matches("- ") {
-                "resources:" => (list, resources) = ("resources", Vec::new()),
-                "verbs:" => list = "verbs",
-                text if text.ends_with(':') => list = "",
-                _ if !line.trim_start().starts_with("- ") => list = "",
-                _ if list == "resources" => resources.push(text.trim_start_matches("- ").to_owned()),
-                _ if list == "verbs" => {
-                    let verb = text.trim_start_matches("- ").to_owned();
-                    granted.extend(resources.iter().map(|resource| (resource.clone(), verb.clone())));
-                }
-                _ => {}
-            }
-        }
-    }
-    granted
+fn granted(objects: &[Value]) -> BTreeSet<(String, String)> {
+    let texts = |list: &Value| {
+        let list = list.as_array().into_iter().flatten();
+        list.filter_map(|text| text.as_str().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let roles = objects.iter().filter(|object| {
+        (object["kind"] == "Role" || object["kind"] == "ClusterRole") && object["metadata"]["name"] == "nodetap-agent"
+    });
+    let rules = roles.flat_map(|role| role["rules"].as_array().into_iter().flatten());
+    let rights = rules.flat_map(|rule| {
+        let verbs = texts(&rule["verbs"]);
+        let pairs = move |resource: String| verbs.clone().into_iter().map(move |verb| (resource.clone(), verb));
+        texts(&rule["resources"]).into_iter().flat_map(pairs)
+    });
+    rights.collect()
 }

@@ -13,6 +13,8 @@ pub const PUBLISHED: &str = "sidecar.speedscale.com/";
 pub const OWN: &str = "nodetap.io/";
 /// What the controller found on the owning workload, written on the pod: see [`super::resolved`].
 pub const RESOLVED: &str = "nodetap.io/resolved";
+/// The label, and no annotation, by which a namespace asks for the roots that its pods are to trust.
+pub const TRUST_BUNDLE: &str = "nodetap.io/trust-bundle";
 
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use nodetap_proxy::engine::{Group, Served};
 use nodetap_proxy::sink::Sink;
 use nodetap_proxy::steering::{Listener as Listens, Serves, Steering as Brings};
 
-use super::{Held, Mutable, Tools, limits};
+use super::{Held, Mutable, Tools, kept_name, limits};
 use crate::agent::explicit::PodSteering;
 use crate::agent::link::Link;
 
@@ -92,7 +92,7 @@ impl Held {
         let (mut sockets, mut names, mut listens) = (Vec::new(), Vec::new(), Vec::new());
         for address in addresses {
             let address = SocketAddr::new(*address, port);
-            let name = format!("{}/{address}", self.key);
+            let name = kept_name(&self.uid, &self.netns, address);
             let socket: TcpListener = match tools.link.take(&name) {
                 Some(socket) => socket,
                 None => self.netns.listener(address, BACKLOG).map_err(|error| format!("{address}: {error}"))?,

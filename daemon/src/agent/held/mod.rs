@@ -60,15 +60,14 @@ pub(super) struct Held {
     explicit: BTreeMap<Listener, HeldListener>,
     config: Option<Box<Config>>,
     older_closed: bool,
-    key: String,
+    uid: String,
 }
 
 impl Held {
-    /// Nothing yet, in this namespace. `key` begins the names that the keeper knows its sockets by.
-    pub(super) fn new(netns: Netns, key: &str, root: PathBuf, target: Arc<Target>, tls: Tls, sink: TargetSink) -> Self {
+    /// Nothing yet, in this namespace. `uid` is the pod's.
+    pub(super) fn new(netns: Netns, uid: &str, root: PathBuf, target: Arc<Target>, tls: Tls, sink: TargetSink) -> Self {
         let sockets: Arc<dyn Sockets> = Arc::new(Inside(Arc::new(netns.clone())));
         let (stats, sink) = (Arc::clone(&sink.stats), Arc::new(sink));
-        let key = format!("{key}/{}", netns.id().inode);
         Self {
             netns,
             sockets,
@@ -85,7 +84,7 @@ impl Held {
             explicit: BTreeMap::new(),
             config: None,
             older_closed: false,
-            key,
+            uid: uid.to_owned(),
         }
     }
 
@@ -221,6 +220,11 @@ pub(super) struct Rules {
     pub target: Arc<Target>,
     pub tls: Tls,
     pub alone: LeftAlone,
+}
+
+/// By what the keeper knows a listening socket of a pod.
+pub(super) fn kept_name(uid: &str, netns: &Netns, address: SocketAddr) -> String {
+    format!("{uid}/{}/{address}", netns.id().inode)
 }
 
 fn limits(tools: &Tools) -> GroupLimits {

@@ -40,7 +40,7 @@ use crate::kubepods::{self, Container, Finder, PodUid};
 use crate::netlink::listeners::listeners;
 use crate::store::Recorder;
 
-pub(super) use self::tls::{AUTHORITY, SecretName};
+pub(super) use self::tls::SecretName;
 
 /// The longest wait: signs of life are due in between.
 const IDLE: Duration = Duration::from_millis(500);

@@ -17,7 +17,7 @@ use nodetap_proxy::steering::Serves;
 
 use super::rules::Surroundings;
 use super::tls::Keys;
-use crate::agent::held::{Held, Leads, Rules, Tools, upstream};
+use crate::agent::held::{Held, Leads, Rules, Tools, kept_name, upstream};
 use crate::agent::stats::{Stats, TargetSink};
 use crate::cluster::condition::PodName;
 use crate::cluster::report::Reporter;
@@ -208,7 +208,11 @@ impl Pod {
         let groups: Vec<(&str, Vec<u64>)> =
             self.groups.values().map(|container| (container.id.as_str(), container.cgroups())).collect();
         let of = |cgroup: u64| groups.iter().find(|(_, ids)| ids.contains(&cgroup)).map(|(id, _)| (*id).to_owned());
-        let ours = |address: SocketAddr| self.held.as_ref().is_some_and(|held| held.is_ours(address));
+        // What another agent handed to us was made in its control group, not in ours.
+        let ours = |address: SocketAddr| {
+            hands.tools.link.has(&kept_name(&self.api.uid, &found.netns, address))
+                || self.held.as_ref().is_some_and(|held| held.is_ours(address))
+        };
         let others = all.into_values().filter(|one| one.cgroup != hands.own_cgroup && !ours(one.address));
         let told = others.map(|one| Listening {
             address: one.address.ip(),

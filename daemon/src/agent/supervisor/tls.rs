@@ -14,14 +14,11 @@ use rustls::pki_types::UnixTime;
 use crate::agent::explicit::Tls;
 use crate::cluster::secrets::Data;
 use crate::trust::Roots;
+use crate::trust::authority::{CERTIFICATE, KEY, SECRET as AUTHORITY};
 
 /// A Secret, by namespace and name. Without a namespace it is our own.
 pub(in crate::agent) type SecretName = (String, String);
 
-/// The Secret of the authority that opens TLS.
-pub(in crate::agent) const AUTHORITY: &str = "nodetap-ca";
-const CERTIFICATE: &str = "tls.crt";
-const KEY: &str = "tls.key";
 /// Workloads for which something was made, at most; more begin anew.
 const MADE: usize = 256;
 

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use nodetap_core::pod::annotations::Said;
-use nodetap_core::pod::keys::{Handling, KEYS};
+use nodetap_core::pod::keys::{Handling, KEYS, TRUST_BUNDLE};
 use nodetap_core::pod::value::Value;
 use nodetap_core::pod::wish::Wish;
 use nodetap_core::text::one_line;
@@ -153,5 +153,11 @@ pub(super) fn keys(as_json: bool, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "\nUnder nodetap.io/ only:\n")?;
     group(out, |handling| handling == Handling::Own)?;
     writeln!(out, "\nAccepted, and doing nothing:\n")?;
-    group(out, |handling| matches!(handling, Handling::Ignored(_)))
+    group(out, |handling| matches!(handling, Handling::Ignored(_)))?;
+    writeln!(out, "\nA label, of namespaces:\n")?;
+    writeln!(
+        out,
+        "  {TRUST_BUNDLE}: the ConfigMap nodetap-trust-bundle there holds the roots that pods with tls-out are to trust"
+    )?;
+    writeln!(out, "      true or false")
 }

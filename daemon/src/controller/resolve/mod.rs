@@ -65,7 +65,8 @@ async fn of<K>(kind: Kind, client: Client, health: Health, seen: mpsc::Sender<Se
 where
     K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
 {
-    let subject = Subject { api: Api::<PartialObjectMeta<K>>::all(client), call: Call::Workloads, fields: None };
+    let subject =
+        Subject { api: Api::<PartialObjectMeta<K>>::all(client), call: Call::Workloads, fields: None, labels: None };
     let keep = |object: PartialObjectMeta<K>| member(&object);
     let tell = async |change| seen.send((kind, change)).await.is_ok();
     follow(subject, health, keep, tell).await;

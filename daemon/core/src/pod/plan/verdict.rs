@@ -49,6 +49,12 @@ fn of_wanted(want: &Want<'_>, observed: &Observed, held: Option<&Held>) -> State
             None => unfinished = true,
         }
     }
+    if want.config.reset_older_connections
+        && !held.older_closed
+        && let Some(why) = why(&Step::CloseOlder.key())
+    {
+        wrong.insert(why);
+    }
     if want.pod.is_meshed() && want.config.proxy_type.reverses() {
         wrong.insert(
             "inbound: the mesh's proxy stands before the application and calls it on its own port; proxy-type \

@@ -354,6 +354,16 @@ fn older_connections_are_closed_once_when_that_is_asked() {
 }
 
 #[test]
+fn older_connections_that_cannot_be_closed_are_told_and_everything_else_is_captured() {
+    let mut world = World::web(&[ASKED, ("reset-older-connections", "true")]);
+    world.settle(&mut |step| matches!(step, Step::CloseOlder));
+    assert!(world.reported().status && world.reported().message.contains("it may not be"));
+    assert_eq!(world.reported().reason, "Degraded");
+    world.later(60_000);
+    assert_eq!(world.state(), State::Capturing);
+}
+
+#[test]
 fn an_application_without_a_port_is_waited_for() {
     let mut world = World::running(&[container("app", &[])], &[ASKED, ("proxy-type", "reverse")]);
     world.done();
