@@ -149,6 +149,8 @@ pub struct Explicit {
     pub listeners: Vec<Listener>,
     /// What records call the target.
     pub target: Arc<Target>,
+    /// Made where the listeners are: what is an address of ours there is told by them.
+    pub sockets: Arc<dyn Sockets>,
     /// How clients' names are resolved.
     pub names: Arc<Names>,
     /// See [`Forward::patience`].
@@ -227,6 +229,7 @@ impl Steering for Explicit {
     }
 
     fn onward(&self, forward: &Forward, via: Via, to: SocketAddr) -> Result<Destination, OurOwn> {
+        let is_of_this_host = |address: IpAddr| is_of_this_host(&*self.sockets, address);
         if self.listeners.iter().any(|listener| leads_to(to, listener.address, is_of_this_host)) {
             return Err(OurOwn);
         }
@@ -238,7 +241,9 @@ impl Steering for Explicit {
 /// The first listener that passes on to itself, be it by way of others: its first connection would take all descriptors.
 pub fn circle(listeners: &[Listener]) -> Option<SocketAddr> {
     let next = |listener: &Listener| match listener.serves {
-        Serves::Reverse(to) => listeners.iter().find(|other| leads_to(to, other.address, is_of_this_host)),
+        Serves::Reverse(to) => {
+            listeners.iter().find(|other| leads_to(to, other.address, |address| is_of_this_host(&Here, address)))
+        }
         Serves::Forward => None,
     };
     // Whoever is still under way after as many steps as there are listeners has been somewhere twice.
@@ -260,9 +265,11 @@ fn leads_to(to: SocketAddr, listener: SocketAddr, is_of_this_host: impl Fn(IpAdd
     to.port() == listener.port() && (meant == own || own.is_unspecified() && is_of_this_host(meant))
 }
 
-/// An address that a socket may be bound to is one of this host's.
-fn is_of_this_host(address: IpAddr) -> bool {
-    address.is_loopback() || std::net::UdpSocket::bind((address, 0)).is_ok()
+/// An address that a socket may be bound to is one of the host's in which it was made.
+fn is_of_this_host(sockets: &dyn Sockets, address: IpAddr) -> bool {
+    let own = SocketAddr::new(address, 0);
+    let bound = || sockets.make(Domain::for_address(own), Type::DGRAM).and_then(|socket| socket.bind(&own.into()));
+    address.is_loopback() || bound().is_ok()
 }
 
 #[cfg(test)]

@@ -59,6 +59,7 @@ impl PodSteering {
         let explicit = Explicit {
             listeners: Vec::new(),
             target,
+            sockets: Arc::clone(&sockets),
             names: Arc::new(Names::beneath(root).through(Arc::clone(&sockets))),
             patience: PATIENCE,
             instance: format!("{:08x}", crate::capture::random() & 0xffff_ffff).into(),

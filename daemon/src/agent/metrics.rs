@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt::Error;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::stats::BOUNDS;
@@ -15,6 +14,7 @@ use super::view::{Target, View};
 use crate::cluster::Health;
 use crate::cluster::report::Reporter;
 use crate::store::SoFar;
+use crate::telemetry::families::{counter, gauge};
 
 /// Where the numbers come from.
 #[derive(Debug)]
@@ -161,31 +161,4 @@ fn pods(encoder: &mut DescriptorEncoder<'_>, targets: &[Target]) -> Result<(), E
 #[allow(clippy::cast_precision_loss, reason = "Prometheus has no other numbers")]
 fn seconds(micros: u64) -> f64 {
     micros as f64 / 1e6
-}
-
-fn counter<L: EncodeLabelSet>(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    values: impl IntoIterator<Item = (L, u64)>,
-) -> Result<(), Error> {
-    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-    for (labels, value) in values {
-        ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
-    }
-    Ok(())
-}
-
-fn gauge<L: EncodeLabelSet>(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    values: impl IntoIterator<Item = (L, u64)>,
-) -> Result<(), Error> {
-    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-    for (labels, value) in values {
-        let value = i64::try_from(value).unwrap_or(i64::MAX);
-        ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
-    }
-    Ok(())
 }

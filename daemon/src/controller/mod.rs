@@ -13,6 +13,7 @@ mod form;
 mod front_proxy;
 mod live;
 mod merge;
+mod metrics;
 pub mod options;
 mod resolve;
 mod sidecars;
@@ -39,11 +40,13 @@ use self::api::Ready;
 use self::certificates::{CONTROLLER_SECRET, Certificates};
 use self::election::Candidate;
 use self::front_proxy::FrontProxy;
+use self::metrics::{Answers, Numbers};
 use self::options::Controller;
 use crate::cluster::follow::{Change, Subject, follow};
 use crate::cluster::health::{Call, Health, Trouble};
 use crate::cluster::{self, Connection, client};
 use crate::query::identity::Identity;
+use crate::telemetry::{self, Metrics, Serving};
 
 /// How often certificates are looked at.
 const LOOK: Duration = Duration::from_secs(60);
@@ -60,6 +63,8 @@ pub enum Failure {
     Cluster(#[from] client::Error),
     #[error("cannot read the cluster: {0}")]
     Read(#[source] Box<kube::Error>),
+    #[error(transparent)]
+    Metrics(#[from] telemetry::Error),
     #[error("cannot {what}: {source}")]
     Internal { what: &'static str, source: io::Error },
 }
@@ -122,8 +127,12 @@ async fn run(options: &Controller, listener: TcpListener, end: oneshot::Receiver
         identity: identity(options),
         health: health.clone(),
     };
+    let answers = Answers::default();
+    let numbers =
+        Numbers { leads: lead.clone(), agents: agents.clone(), health: health.clone(), answers: answers.clone() };
+    let _numbers = options.metrics.map(|address| serve_numbers(address, numbers)).transpose()?;
     let serving = async {
-        match api::Api::new(ready, agents).serve(listener).await {
+        match api::Api::new(ready, agents, answers).serve(listener).await {
             Ok(()) => {}
             Err(error) => tracing::error!(%error, "the API cannot be served"),
         }
@@ -147,6 +156,12 @@ async fn run(options: &Controller, listener: TcpListener, end: oneshot::Receiver
         }
     }
     Ok(())
+}
+
+fn serve_numbers(address: SocketAddr, numbers: Numbers) -> Result<Serving, telemetry::Error> {
+    let mut metrics = Metrics::default();
+    metrics.add(numbers);
+    Serving::start(address, metrics)
 }
 
 /// What only the leader does; it ends in the midst when the lead is lost.

@@ -33,6 +33,9 @@ pub struct Controller {
     /// How `--dry-run` prints
     #[arg(short, long, value_enum, default_value = "yaml")]
     pub output: Output,
+    /// Serve /metrics at ADDR
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<SocketAddr>,
     /// A kubeconfig [default: the pod's service account]
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,

@@ -24,6 +24,7 @@ use super::agents::{Agent, Agents};
 use super::api::{Api, Ready};
 use super::certificates::unkept;
 use super::front_proxy::FrontProxy;
+use super::metrics::Answers;
 use crate::query::identity::{AGENT_NAME, Identity};
 use crate::query::tests::{exchange, write, write_as};
 use crate::trust::{Ca, pem};
@@ -94,7 +95,7 @@ impl Cluster {
         let (agents_tx, agents) = watch::channel(Some(Arc::new(agents)));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(Api::new(ready, agents).serve(listener));
+        tokio::spawn(Api::new(ready, agents, Answers::default()).serve(listener));
         let front = unkept(&proxies, "front", vec![ClientAuth]);
         let stranger = unkept(&authority("strangers"), "front", vec![ClientAuth]);
         let (agents, identities) = (agents_tx, identities);

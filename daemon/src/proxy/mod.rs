@@ -11,6 +11,7 @@ use nodetap_core::exchange::Target;
 use nodetap_proxy::engine::{Engine, Group, GroupLimits, Settings};
 use nodetap_proxy::forward::names::Names;
 use nodetap_proxy::sink::{NoSink, Sink};
+use nodetap_proxy::sockets::Here;
 use nodetap_proxy::steering::{Explicit, Listener, Serves, circle};
 use nodetap_proxy::tls::Policy;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -45,6 +46,7 @@ pub fn proxy(options: &Proxy) -> Result<u8, Failure> {
     let steering = Explicit {
         listeners,
         target,
+        sockets: Arc::new(Here),
         names: Arc::new(Names::beneath("/")),
         patience: Duration::from_secs(options.connect_timeout.into()),
         instance: format!("{:08x}", random() & 0xffff_ffff).into(),

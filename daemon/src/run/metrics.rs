@@ -7,13 +7,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 
 use super::Failure;
 use super::passed::PassedThrough;
 use crate::store::SoFar;
+use crate::telemetry::families::counter;
 use crate::telemetry::{Metrics, Serving};
 
 /// Serves them until the value is dropped, and says where.
@@ -40,31 +41,18 @@ impl Collector for Numbers {
         let by_direction =
             |inbound, outbound| [([("direction", "inbound")], inbound), ([("direction", "outbound")], outbound)];
         let exchanges = by_direction(totals.inbound_exchanges, totals.outbound_exchanges);
-        family(&mut encoder, "nodetap_exchanges", "Exchanges recorded", exchanges)?;
+        counter(&mut encoder, "nodetap_exchanges", "Exchanges recorded", exchanges)?;
         let connections = by_direction(totals.inbound_connections, totals.outbound_connections);
-        family(&mut encoder, "nodetap_connections", "Connections recorded that hold no exchange", connections)?;
+        counter(&mut encoder, "nodetap_connections", "Connections recorded that hold no exchange", connections)?;
         let help = "Messages recorded, of exchanges";
         let messages = encoder.encode_descriptor("nodetap_messages", help, None, MetricType::Counter)?;
         ConstCounter::new(totals.messages).encode(messages)?;
         let lost = totals.lost.iter().map(|loss| ([("reason", loss.reason.as_ref())], loss.exchanges));
-        family(&mut encoder, "nodetap_lost_records", "Records that were lost", lost)?;
+        counter(&mut encoder, "nodetap_lost_records", "Records that were lost", lost)?;
         let passed = self.passed.counts();
         let passed = passed.iter().map(|(reason, count)| ([("reason", *reason)], *count));
-        family(&mut encoder, "nodetap_tls_passthrough", "TLS connections that could not be opened", passed)
+        counter(&mut encoder, "nodetap_tls_passthrough", "TLS connections that could not be opened", passed)
     }
-}
-
-fn family<L: EncodeLabelSet>(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    values: impl IntoIterator<Item = (L, u64)>,
-) -> Result<(), Error> {
-    let mut encoder = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-    for (labels, value) in values {
-        ConstCounter::new(value).encode(encoder.encode_family(&labels)?)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

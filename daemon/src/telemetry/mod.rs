@@ -1,6 +1,7 @@
 //! Numbers for Prometheus, and pages beside them: what a part of the daemon counts or knows is read when somebody asks,
 //! and served as text over HTTP. It refuses to know what the numbers mean, and who counts them.
 
+pub mod families;
 mod serve;
 
 use prometheus_client::collector::Collector;

@@ -27,6 +27,8 @@ enum Call {
     To6(&'static str),
     /// It calls itself.
     Inside,
+    /// It is called from inside, as `kubectl port-forward` does.
+    Forwarded,
 }
 
 /// How the captured pods are called, and what they are asked for.
@@ -82,6 +84,10 @@ impl<'a> Scene<'a> {
             Call::To(to) => drop(out(&self.pod(to).address())),
             Call::To6(to) => drop(out(&format!("[{}]", self.pod(to).address6()))),
             Call::Inside => drop(out("127.0.0.1")),
+            Call::Forwarded => {
+                let here = format!("127.0.0.1:{port}").parse().unwrap();
+                http::get_over(web.dial(here).unwrap(), &path).unwrap();
+            }
         }
         path
     }
@@ -144,11 +150,12 @@ fn what_is_to_be_left_alone_passes_unrecorded_in_every_mode_and_can_change_at_an
         // What the node calls, and what the pod calls in itself, is captured only where that is said.
         ("ignore-outbound-ports", "", Call::Node, from),
         ("capture-node-traffic", "false", Call::Inside, to),
+        ("ignore-loopback", "true", Call::Forwarded, from),
     ] {
         scene.say(&[(key, value)]);
         scene.until(DEADLINE, Some(quiet), told, &format!("{key}={value}"));
         scene.say(&[(key, "")]);
-        if !matches!(quiet, Call::Node | Call::Inside) {
+        if !matches!(quiet, Call::Node | Call::Inside | Call::Forwarded) {
             scene.until(DEADLINE, None, quiet, &format!("the end of {key}={value}"));
         }
     }

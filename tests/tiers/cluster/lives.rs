@@ -76,6 +76,8 @@ fn a_container_that_restarts_and_a_sandbox_that_is_made_anew_are_captured_again(
 
     // Another network namespace with the same addresses, and other control groups.
     let before = agent.until(&web, "capturing").unwrap()["netns"].clone();
+    // Held open: the number of one that is gone may be given to the next.
+    let _held = std::fs::File::open(web.netns()).unwrap();
     web.renew_sandbox().unwrap();
     drop(second);
     let _third = serving(&web, "app");

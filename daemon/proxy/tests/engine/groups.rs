@@ -1,3 +1,5 @@
+//! Groups beside one another: one that comes, goes, floods or is cut is nothing to the others.
+
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::atomic::Ordering;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use nodetap_core::exchange::{Connection, Event, Target, Via};
 use nodetap_proxy::engine::{Group, GroupLimits};
 use nodetap_proxy::forward::names::Names;
+use nodetap_proxy::sockets::Here;
 use nodetap_proxy::steering::{
     Arrival, Destination, Explicit, Forward, Listener, OurOwn, Route, Serves, Steering, Stray,
 };
@@ -87,6 +88,7 @@ fn what_is_ignored_passes_and_leaves_no_record_request_by_request() {
     let explicit = Explicit {
         listeners: addresses.iter().zip(serves).map(|(&address, serves)| Listener { address, serves }).collect(),
         target: Target::command("test"),
+        sockets: Arc::new(Here),
         names: Arc::new(Names::beneath("/")),
         patience: Duration::from_secs(5),
         instance: "test".into(),

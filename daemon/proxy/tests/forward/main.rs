@@ -14,6 +14,7 @@ use nodetap_core::exchange::{ConnectionSummary, Event, Outcome, Target, Via};
 use nodetap_proxy::engine::{Engine, Group, GroupLimits, Served, Settings};
 use nodetap_proxy::forward::names::Names;
 use nodetap_proxy::sink::Sink;
+use nodetap_proxy::sockets::Here;
 use nodetap_proxy::steering::{Explicit, Listener, Serves};
 use nodetap_proxy::tap::Limits;
 use nodetap_proxy::tls::Policy;
@@ -50,6 +51,7 @@ impl Proxy {
         let steering = Explicit {
             listeners: vec![Listener { address, serves: Serves::Forward }],
             target: Target::command("test"),
+            sockets: Arc::new(Here),
             names: Arc::new(Names::beneath("/")),
             patience: DEADLINE,
             instance: "test".into(),

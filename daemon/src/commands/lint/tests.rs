@@ -1,3 +1,5 @@
+//! What is found in manifests, and how it is told.
+
 use clap::Parser;
 
 use super::*;

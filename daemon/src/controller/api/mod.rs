@@ -33,6 +33,7 @@ use self::documents::Refusal;
 use self::route::Route;
 use super::agents::Agents;
 use super::front_proxy::{Caller, FrontProxy};
+use super::metrics::Answers;
 use crate::query::body::{Body, full};
 
 /// Connections at a time; more wait in the kernel's queue. The API server keeps few and uses them long.
@@ -64,11 +65,17 @@ pub(super) struct Api {
     pub(super) agents: watch::Receiver<Option<Agents>>,
     pages: Arc<Semaphore>,
     watches: Arc<Semaphore>,
+    answers: Answers,
 }
 
 impl Api {
-    pub(super) fn new(ready: watch::Receiver<Option<Ready>>, agents: watch::Receiver<Option<Agents>>) -> Self {
-        Self { ready, agents, pages: Arc::new(Semaphore::new(PAGES)), watches: Arc::new(Semaphore::new(WATCHES)) }
+    pub(super) fn new(
+        ready: watch::Receiver<Option<Ready>>,
+        agents: watch::Receiver<Option<Agents>>,
+        answers: Answers,
+    ) -> Self {
+        let (pages, watches) = (Arc::new(Semaphore::new(PAGES)), Arc::new(Semaphore::new(WATCHES)));
+        Self { ready, agents, pages, watches, answers }
     }
 
     /// Serves for ever. Until there is a certificate, whoever connects waits.
@@ -116,7 +123,11 @@ impl Api {
         let certificate = session.peer_certificates().and_then(|chain| chain.first()).cloned().map(Arc::new);
         let service = service_fn(move |request: Request<Incoming>| {
             let (api, ready, certificate) = (Arc::clone(&self), ready.clone(), certificate.clone());
-            async move { Ok::<_, Infallible>(api.answer(&request, &ready, certificate.as_deref()).await) }
+            async move {
+                let response = api.answer(&request, &ready, certificate.as_deref()).await;
+                api.answers.count(Route::of(request.uri().path()).word(), response.status());
+                Ok::<_, Infallible>(response)
+            }
         });
         // What goes wrong here is the API server's, and it knows.
         if http2 {

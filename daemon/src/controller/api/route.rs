@@ -35,6 +35,17 @@ pub(super) enum Route<'a> {
 }
 
 impl<'a> Route<'a> {
+    /// What is asked for, in one word of a fixed set.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Health { .. } => "health",
+            Self::Groups | Self::Group | Self::Resources => "discovery",
+            Self::Exchanges { .. } => "exchanges",
+            Self::Exchange { .. } => "exchange",
+            Self::Everywhere | Self::Nothing => "other",
+        }
+    }
+
     pub(super) fn of(path: &'a str) -> Self {
         match path {
             "/healthz" | "/livez" => return Self::Health { ready: false },

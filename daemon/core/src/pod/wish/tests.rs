@@ -1,3 +1,5 @@
+//! What annotations come to, together.
+
 use std::collections::BTreeMap;
 
 use super::*;

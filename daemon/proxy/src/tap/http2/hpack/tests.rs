@@ -1,3 +1,5 @@
+//! The examples of RFC 7541, and what no encoder would write.
+
 use super::*;
 
 fn bytes(hex: &str) -> Vec<u8> {
