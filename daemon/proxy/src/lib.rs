@@ -4,11 +4,12 @@
 //!
 //! Reading order: [`steering`] and [`sink`] are its two seams, [`engine`] accepts and deals connections out to worker
 //! threads, [`forward`] finds out where the clients of the forward proxy want to go, [`dial`] makes the upstream
-//! connection of [`sockets`], [`tunnel`] pumps, [`tap`] watches, [`tls`] is opened.
+//! connection of [`sockets`], [`tunnel`] pumps through [`scratch`], [`tap`] watches, [`tls`] is opened.
 
 pub mod dial;
 pub mod engine;
 pub mod forward;
+pub mod scratch;
 pub mod sink;
 pub mod sockets;
 pub mod steering;

@@ -6,7 +6,6 @@
 //! one buffer and write from it at once, and only what the receiver did not take is kept (at most one window, 256 KiB,
 //! a direction). An idle connection therefore holds none.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -17,13 +16,13 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
+use crate::scratch::{self, Scratch};
 use crate::tap::{End, Side};
-use crate::tls::Buffers;
 
 /// The first read of a direction asks for this much; small messages stay in the processor's nearest cache.
 const FIRST_WINDOW: usize = 16 * 1024;
 /// Bulk transfers read this much at a time; also the most that a direction keeps.
-pub const LAST_WINDOW: usize = 256 * 1024;
+pub const LAST_WINDOW: usize = scratch::PLAIN;
 /// Full reads in a row before a window grows.
 const GROW_AFTER: u32 = 4;
 /// Reads that one connection may make before the other connections of its worker get their turn.
@@ -44,30 +43,6 @@ pub enum Close {
     Orderly,
     /// This side broke (RST, or an error on its socket); the other one has to be reset.
     Broken(Side),
-}
-
-/// A worker's one read buffer, shared by its connections. Borrowed for the length of one `poll`, in which nothing waits.
-#[derive(Debug)]
-pub struct Scratch {
-    plain: RefCell<Vec<u8>>,
-    /// Made when the first connection of the worker is opened.
-    tls: RefCell<Option<Buffers>>,
-}
-
-impl Default for Scratch {
-    fn default() -> Self {
-        Self { plain: RefCell::new(vec![0; LAST_WINDOW]), tls: RefCell::default() }
-    }
-}
-
-impl Scratch {
-    pub(crate) fn with<T>(&self, f: impl FnOnce(&mut [u8]) -> T) -> T {
-        f(&mut self.plain.borrow_mut())
-    }
-
-    pub(crate) fn with_tls<T>(&self, f: impl FnOnce(&mut Buffers) -> T) -> T {
-        f(self.tls.borrow_mut().get_or_insert_default())
-    }
 }
 
 /// The state of one tunnel.

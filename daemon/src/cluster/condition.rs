@@ -1,12 +1,11 @@
 //! The condition of a pod that says what is captured of it: how it is written, and nothing about what it says.
 
 use kube::api::{Api, Patch, PatchParams};
+use nodetap_core::pod::condition::TYPE;
 use serde_json::json;
 
 use super::pods::Object;
 
-/// The condition's type.
-pub const TYPE: &str = "nodetap.io/Capturing";
 /// Who writes it, for the API server's records of managed fields.
 pub(super) const MANAGER: &str = "nodetap-agent";
 

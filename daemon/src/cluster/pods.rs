@@ -228,7 +228,7 @@ impl TryFrom<Object> for Pod {
                 parsed.push(ip);
             }
         }
-        let ours = status.conditions.iter().find(|condition| condition.r#type == super::condition::TYPE);
+        let ours = status.conditions.iter().find(|condition| condition.r#type == nodetap_core::pod::condition::TYPE);
         Ok(Self {
             uid: uid.ok_or(Nameless)?,
             namespace: namespace.ok_or(Nameless)?,

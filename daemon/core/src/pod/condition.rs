@@ -6,13 +6,12 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::observed::{Listener, Observed};
 use super::state::State;
 
 /// The condition's type.
 pub const TYPE: &str = "nodetap.io/Capturing";
 /// What a listener is for that stands for a port of the application.
-const INBOUND: &str = "inbound";
+pub(super) const INBOUND: &str = "inbound";
 /// Bytes that its message may have: sentences that do not fit are counted.
 const LONGEST: usize = 4096;
 /// Sentences of one kind, at most.
@@ -137,24 +136,4 @@ pub fn inbound(message: &str) -> BTreeMap<u16, (u16, BTreeSet<IpAddr>)> {
     let Ok(Read { listeners }) = serde_json::from_str(message) else { return BTreeMap::new() };
     let inbound = listeners.into_iter().filter(|one| one.r#for == INBOUND);
     inbound.filter_map(|one| Some((one.application?, (one.port?, one.addresses)))).collect()
-}
-
-/// The listeners that answer and record.
-pub(super) fn listens(observed: &Observed) -> Vec<Listens> {
-    let held = observed.held.iter().flat_map(|held| &held.listeners);
-    let answering = held.filter(|(_, open)| open.verified && !open.closed && open.retired.is_none());
-    let mut listens: Vec<Listens> = answering
-        .map(|(listener, open)| Listens {
-            r#for: match listener {
-                Listener::Steered => "steered",
-                Listener::Reverse { .. } => INBOUND,
-                Listener::Forward { .. } => "outbound",
-            },
-            port: listener.port(),
-            application: open.app,
-            addresses: open.addresses.clone(),
-        })
-        .collect();
-    listens.sort_unstable();
-    listens
 }

@@ -14,10 +14,11 @@ use super::desk::Desk;
 use super::tapped::{Clock, Tapped, Tick};
 use super::{forward, opened, terminated};
 use crate::dial::{self, Dialled};
+use crate::scratch::Scratch;
 use crate::steering::{Destination, Route};
 use crate::tap::{End, Side};
 use crate::tls::{self, Policy, Reason};
-use crate::tunnel::{Close, Pump, Scratch, Watch};
+use crate::tunnel::{Close, Pump, Watch};
 
 /// How long an answer that was cut by a reset may take to reach a slow client before the reset follows.
 const RESET_GRACE: Duration = Duration::from_secs(5);

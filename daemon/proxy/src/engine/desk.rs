@@ -12,8 +12,8 @@ use tokio::sync::Notify;
 use super::Shared;
 use super::group::{Seat, State};
 use super::turns::Turns;
+use crate::scratch::Scratch;
 use crate::steering::Route;
-use crate::tunnel::Scratch;
 
 /// A connection on its way from the acceptor to a worker.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ use super::connection::serve;
 use super::desk::{Desk, Job};
 use super::group::State;
 use super::{PULSE, Shared};
-use crate::tunnel::Scratch;
+use crate::scratch::Scratch;
 
 /// A worker that has no thread yet.
 pub(super) struct Worker {

@@ -18,9 +18,11 @@
 mod http1;
 mod http2;
 mod messages;
+mod side;
 mod sniff;
 mod thrift;
 pub(crate) mod tls;
+mod unopened;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -35,39 +37,9 @@ use http2::Http2;
 use sniff::{Guess, Sniff};
 use tls::Tls;
 
-use crate::tls::Reason;
-
+pub use side::{End, Side};
 pub use thrift::{Thrift, admit};
-
-/// Who sent the bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Side {
-    /// Downstream: the one who opened the connection.
-    Client,
-    /// Upstream: the one who was called.
-    Server,
-}
-
-impl Side {
-    /// Whom the bytes go to.
-    pub fn other(self) -> Self {
-        match self {
-            Self::Client => Self::Server,
-            Self::Server => Self::Client,
-        }
-    }
-}
-
-/// How a direction of the tunnel ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum End {
-    /// An orderly FIN; the other direction may go on.
-    Fin,
-    /// RST, or an I/O error on that side's socket: both directions are over.
-    Reset,
-    /// We ended it ourselves (shutdown of the daemon, drain deadline): both directions are over.
-    Cut,
-}
+pub use unopened::Reason;
 
 /// Bounds of one tap's memory.
 #[derive(Debug, Clone, Copy)]

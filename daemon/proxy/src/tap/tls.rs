@@ -6,8 +6,8 @@ use std::borrow::Cow;
 
 use nodetap_core::exchange::{Outcome, Protocol, TlsFacts};
 
+use super::unopened::Reason;
 use super::{Side, Verdict};
-use crate::tls::Reason;
 
 /// The longest hello that is gathered, in bytes; post-quantum key shares and padding stay well below.
 const LONGEST_HELLO: usize = 64 * 1024;

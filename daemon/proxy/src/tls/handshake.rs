@@ -12,7 +12,7 @@ use super::Reason;
 use super::hello::Hello;
 use super::leg::{Failure, Leg};
 use super::session::Session;
-use crate::tunnel::Scratch;
+use crate::scratch::Scratch;
 
 /// The handshake with the server may take so long; then the client is given its own, for which it may be more patient.
 const SERVER_PATIENCE: Duration = Duration::from_secs(5);

@@ -9,8 +9,8 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
+use crate::scratch::Scratch;
 use crate::tap::tls::Offer;
-use crate::tunnel::Scratch;
 
 /// The longest ClientHello that is waited for, its records' headers included.
 const LONGEST: usize = 64 * 1024;

@@ -12,28 +12,7 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::outbound::watching_for_certificate;
 use super::session::Session;
-use crate::tunnel::Scratch;
-
-/// Bytes that one read asks for.
-const READ: usize = 64 * 1024;
-/// Room for them behind what was kept: the part of a record, or of a handshake message in several records, which rustls
-/// limits to 64 KiB.
-const INPUT: usize = READ + 80 * 1024;
-
-/// A worker's buffers for TLS, shared by its connections as [`Scratch`] is. Empty between two polls.
-#[derive(Debug)]
-pub(crate) struct Buffers {
-    input: Vec<u8>,
-    /// What was decrypted (or read from a socket without TLS).
-    pub(super) plain: Vec<u8>,
-    out: Vec<u8>,
-}
-
-impl Default for Buffers {
-    fn default() -> Self {
-        Self { input: vec![0; INPUT], plain: Vec::with_capacity(READ), out: Vec::with_capacity(READ) }
-    }
-}
+use crate::scratch::{Buffers, READ, Scratch};
 
 /// One end of a tunnel, beside its socket.
 #[derive(Debug)]

@@ -13,7 +13,6 @@ pub(crate) mod leg;
 mod outbound;
 mod pair;
 pub(crate) mod pump;
-mod reason;
 mod recent;
 mod server;
 pub(crate) mod session;
@@ -24,11 +23,12 @@ use std::sync::Arc;
 
 pub use authority::Authority;
 pub use inbound::{Inbound, Upstream};
-pub(crate) use leg::Buffers;
 pub use outbound::Outbound;
 pub use pair::Pair;
 pub(crate) use pump::Pump;
-pub use reason::Reason;
+
+/// Why TLS was not opened: taps tell it, and so it is one of their words.
+pub use crate::tap::Reason;
 
 /// Reads the beginning of a client's bytes as the interception does; `false`: its ClientHello is longer than they are.
 /// Nothing but a fuzz target calls it.

@@ -13,9 +13,10 @@ use tokio::io::{AsyncWrite, Interest};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
-use super::leg::{Buffers, Leg, Read};
+use super::leg::{Leg, Read};
+use crate::scratch::{Buffers, Scratch};
 use crate::tap::{End, Side};
-use crate::tunnel::{Close, Scratch, Watch};
+use crate::tunnel::{Close, Watch};
 
 /// Reads that one connection may make before the other connections of its worker get their turn.
 const READS_PER_TURN: u32 = 4;

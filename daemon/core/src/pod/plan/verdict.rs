@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::pod::condition::{Condition, Event, Message, listens};
+use crate::pod::condition::{Condition, Event, INBOUND, Listens, Message};
 use crate::pod::observed::{Held, Listener, Observed};
 use crate::pod::refusal::Remark;
 use crate::pod::state::{Off, State};
@@ -161,4 +161,24 @@ fn events(wanted: &Wanted, state: &State) -> Vec<Event> {
         _ => {}
     }
     events
+}
+
+/// The listeners that answer and record.
+fn listens(observed: &Observed) -> Vec<Listens> {
+    let held = observed.held.iter().flat_map(|held| &held.listeners);
+    let answering = held.filter(|(_, open)| open.verified && !open.closed && open.retired.is_none());
+    let mut listens: Vec<Listens> = answering
+        .map(|(listener, open)| Listens {
+            r#for: match listener {
+                Listener::Steered => "steered",
+                Listener::Reverse { .. } => INBOUND,
+                Listener::Forward { .. } => "outbound",
+            },
+            port: listener.port(),
+            application: open.app,
+            addresses: open.addresses.clone(),
+        })
+        .collect();
+    listens.sort_unstable();
+    listens
 }

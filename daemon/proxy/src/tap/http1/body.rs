@@ -3,16 +3,9 @@
 use nodetap_core::exchange::{Body as Kept, Message};
 
 use super::super::messages::keep;
-use super::chunked::Chunked;
+use super::chunked::{Chunked, Fed};
 use super::flaw::Flaw;
 use super::framing::Length;
-
-/// How many bytes were taken, and whether the body is whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Fed {
-    pub(super) used: usize,
-    pub(super) done: bool,
-}
 
 /// What is still to come.
 #[derive(Debug)]

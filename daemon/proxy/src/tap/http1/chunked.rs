@@ -5,7 +5,6 @@ use nodetap_core::exchange::Message;
 use nodetap_core::head::{Fields, Oddities};
 
 use super::super::messages::keep;
-use super::body::Fed;
 use super::flaw::Flaw;
 
 /// Where in the coding the next byte stands.
@@ -34,6 +33,13 @@ enum Place {
     Trailers {
         line: usize,
     },
+}
+
+/// How many bytes were taken, and whether the body is whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fed {
+    pub(super) used: usize,
+    pub(super) done: bool,
 }
 
 /// A chunked body in the making.

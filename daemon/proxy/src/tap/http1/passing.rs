@@ -5,7 +5,8 @@ use nodetap_core::exchange::{Message, UnixMicros};
 
 use super::super::messages::{MediaType, WebSocket};
 use super::super::{Context, End, Side};
-use super::body::{Body, Fed};
+use super::body::Body;
+use super::chunked::Fed;
 use super::flaw::Flaw;
 use super::open::{Open, Progress};
 use super::{Http1, Requests};
