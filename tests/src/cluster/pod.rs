@@ -319,7 +319,7 @@ impl<'a> BarePod<'a> {
         let Some(cluster) = pods.first().map(|pod| pod.cluster) else { return Ok(()) };
         pods.iter_mut().for_each(|pod| pod.gone = true);
         let places = sandbox::remove(&cluster.host, pods.iter().map(|pod| &pod.sandbox));
-        let objects: Result<()> = pods.iter().map(Self::forget).collect();
+        let objects = pods.iter().try_for_each(Self::forget);
         objects.and(places)
     }
 
