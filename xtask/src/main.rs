@@ -89,8 +89,12 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         program: Option<std::path::PathBuf>,
     },
-    /// What takes longer: more of what is generated, calls that stay open, and the kernel tier over and over
+    /// What takes longer: more of what is generated, calls that stay open, the bars of a release build (250 pods; one pod
+    /// that floods, beside the same flood without capture; outages under load), and the kernel tier over and over
     Soak {
+        /// Only those bars; FILTER is a part of `many`, `floods` or `outage` then
+        #[arg(long, conflicts_with = "rounds")]
+        bars: bool,
         /// How often
         #[arg(long, default_value_t = 20)]
         rounds: u32,
@@ -114,7 +118,8 @@ fn main() -> ExitCode {
         Command::Fuzz { seconds, filter } => fuzz::run(seconds, filter.as_deref()),
         Command::Image { to, program } => image::run(to.as_deref(), program.as_deref()),
         Command::Bench(options) => bench::run(&options),
-        Command::Soak { rounds, filter } => test::soak(rounds, filter.as_deref()),
+        Command::Soak { bars: true, filter, .. } => test::bars(filter.as_deref()),
+        Command::Soak { rounds, filter, .. } => test::soak(rounds, filter.as_deref()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::setup::Job;
 use crate::tiers::{self, Tier};
-use crate::{ebpf, fuzz, image, process, setup, workspace};
+use crate::{demo, ebpf, fuzz, image, process, setup, workspace};
 
 /// All packages but the kernel programs, which are built for another machine; and the tiers, which a plain `cargo test`
 /// leaves out.
@@ -26,6 +26,8 @@ const EVERYTHING: &[&str] = &[
 
 /// For each fuzz target.
 const FUZZ_SECONDS: u32 = 10;
+/// Modules of the cluster tier.
+const BARS: [&str; 3] = ["many::", "floods::", "outage::"];
 /// Of a soak.
 const CONVERSATIONS: u32 = 100_000;
 
@@ -50,6 +52,8 @@ struct Built {
     nodetap: Option<PathBuf>,
     /// Bars that are times are held, and not only told.
     bars: bool,
+    /// `nodetap` is as users get it.
+    optimised: bool,
 }
 
 /// Runs all checks and tests; with a filter only the tests whose name contains it.
@@ -95,8 +99,8 @@ pub(crate) fn run(filter: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// Runs what the tests hold back because it takes long, and then the kernel tier `rounds` times; stops at the first that
-/// fails.
+/// Runs what the tests hold back because it takes long, the bars of a release build, and then the kernel tier `rounds`
+/// times; stops at the first that fails.
 ///
 /// # Errors
 /// When the tier cannot run, or a test failed.
@@ -105,6 +109,9 @@ pub(crate) fn soak(rounds: u32, filter: Option<&str>) -> Result<()> {
     let mut built = build()?;
     built.bars = true;
     let mut total = if filter.is_none() { long(&built)? } else { Count::default() };
+    if filter.is_none() && total.failed == 0 {
+        total.add(hold_bars(&mut built, None)?);
+    }
     for round in 1..=rounds {
         if total.failed > 0 {
             break;
@@ -120,6 +127,45 @@ pub(crate) fn soak(rounds: u32, filter: Option<&str>) -> Result<()> {
         bail!("the soak did not pass");
     }
     Ok(())
+}
+
+/// Only the bars of a release build.
+///
+/// # Errors
+/// When they cannot be measured here, or one is not met.
+pub(crate) fn bars(filter: Option<&str>) -> Result<()> {
+    setup::run(Job::Test)?;
+    let mut built = build()?;
+    built.bars = true;
+    let count = hold_bars(&mut built, filter)?;
+    println!("{} passed, {} failed", count.passed, count.failed);
+    if count.failed > 0 || count.passed == 0 {
+        bail!("not all bars were met");
+    }
+    Ok(())
+}
+
+/// The tests with bars that are times, sizes or shares of a processor, with nodetap as users get it and one at a time:
+/// many pods, a flood, an outage.
+fn hold_bars(built: &mut Built, filter: Option<&str>) -> Result<Count> {
+    step("the bars of a release build");
+    if let Some(why) = Tier::Cluster.lacks() {
+        bail!("the cluster tier cannot run here: {why}");
+    }
+    let wanted: Vec<&str> = BARS.iter().copied().filter(|name| filter.is_none_or(|part| name.contains(part))).collect();
+    if wanted.is_empty() {
+        bail!("no bars have the name {}: there are {}", filter.unwrap_or_default(), BARS.join(" "));
+    }
+    let of_tests = built.nodetap.replace(demo::release_build()?);
+    built.optimised = true;
+    let mut count = Count::default();
+    for binary in built.tests.iter().filter(|binary| tier_of(binary) == Some(Tier::Cluster)) {
+        let mut command = command(binary, built);
+        command.args(&wanted).args(["--nocapture", "--test-threads=1"]);
+        count.add(counted(&mut command)?);
+    }
+    (built.nodetap, built.optimised) = (of_tests, false);
+    Ok(count)
 }
 
 /// The tests that are ignored otherwise, and those that can be told to do more of the same.
@@ -222,6 +268,9 @@ fn command(binary: &Binary, built: &Built) -> Command {
     }
     if built.bars {
         command.env("NODETAP_BARS", "held");
+    }
+    if built.optimised {
+        command.env("NODETAP_OPTIMISED", "yes");
     }
     command
 }

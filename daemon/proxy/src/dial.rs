@@ -137,6 +137,9 @@ fn socket(to: SocketAddr, steering: &dyn Steering) -> io::Result<TcpSocket> {
     Ok(TcpSocket::from_std_stream(socket.into()))
 }
 
+/// Bytes that the kernel takes of us for one receiver beyond those that are on their way: a tunnel's window.
+const UNSENT: u32 = 256 * 1024;
+
 /// Makes a socket fit for a tunnel. Without any of it the connection works as well, but for odd programs.
 pub fn prepare(socket: &impl std::os::fd::AsFd) {
     let socket = socket2::SockRef::from(socket);
@@ -144,6 +147,8 @@ pub fn prepare(socket: &impl std::os::fd::AsFd) {
     let _ = socket.set_tcp_nodelay(true);
     // The kernel finds out when the other end has gone without a word.
     let _ = socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE));
+    // What a slow reader has not taken waits with its sender and not here, in kernel memory that is charged to us.
+    let _ = socket.set_tcp_notsent_lowat(UNSENT);
     // Urgent bytes stay in the stream instead of being taken out of it.
     let _ = socket.set_out_of_band_inline(true);
 }

@@ -1,5 +1,9 @@
 //! The way from the traffic to the recorder's thread: bounded in records and in bytes, never waiting. What does not
 //! fit is counted.
+//!
+//! Targets share it as buffers of a switch are shared (Choudhury and Hahne's dynamic thresholds): each may have as much
+//! waiting as there is room left. One that floods takes half of it at most, two a third each, and whoever has little to
+//! send always finds room.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -16,8 +20,9 @@ const OVERHEAD: usize = 1 << 10;
 /// What both ends share.
 #[derive(Debug)]
 pub(super) struct Shared {
+    records_allowed: usize,
     bytes_allowed: usize,
-    bytes_queued: AtomicUsize,
+    waiting: Waiting,
     pub(super) accepted: AtomicU64,
     pub(super) closing: AtomicBool,
     /// Of all who send.
@@ -26,17 +31,47 @@ pub(super) struct Shared {
     told: Mutex<Losses>,
 }
 
-/// What one target's records were lost for on the way.
+/// How much is in the queue.
+#[derive(Debug, Default)]
+struct Waiting {
+    records: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Waiting {
+    /// One more; gives what there was before.
+    fn add(&self, cost: usize) -> (usize, usize) {
+        (self.records.fetch_add(1, Ordering::Relaxed), self.bytes.fetch_add(cost, Ordering::Relaxed))
+    }
+
+    fn take(&self, cost: usize) {
+        self.records.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(cost, Ordering::Relaxed);
+    }
+}
+
+/// What one target has in the queue, and what its records were lost for on the way there.
 #[derive(Debug)]
 pub(super) struct Account {
     pub(super) target: Arc<Target>,
+    /// The recorder's own target: it may take whatever is left.
+    first: bool,
+    waiting: Waiting,
     full: Missed,
     closed: Missed,
 }
 
+/// An event on its way, and who is charged with it.
+#[derive(Debug)]
+pub(super) struct Queued {
+    event: Event,
+    account: Arc<Account>,
+}
+
 impl Account {
-    fn of(target: Arc<Target>) -> Arc<Self> {
-        Arc::new(Self { target, full: Missed::new("queue_full"), closed: Missed::new("closed") })
+    fn of(target: Arc<Target>, first: bool) -> Arc<Self> {
+        let (full, closed) = (Missed::new("queue_full"), Missed::new("closed"));
+        Arc::new(Self { target, first, waiting: Waiting::default(), full, closed })
     }
 
     fn take(&self) -> [Loss; 2] {
@@ -62,10 +97,27 @@ impl Shared {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).add(loss);
     }
 
-    /// The events have left the queue.
-    pub(super) fn release(&self, events: &[Event]) {
-        let bytes = events.iter().map(cost).sum();
-        self.bytes_queued.fetch_sub(bytes, Ordering::Relaxed);
+    /// An event that has left the queue.
+    pub(super) fn release(&self, Queued { event, account }: Queued) -> Event {
+        self.forget(&account, cost(&event));
+        event
+    }
+
+    fn forget(&self, account: &Account, cost: usize) {
+        self.waiting.take(cost);
+        account.waiting.take(cost);
+    }
+
+    /// Counts one more of an account's as waiting. Is there room for it?
+    fn admit(&self, account: &Account, cost: usize) -> bool {
+        let ((records, bytes), own) = (self.waiting.add(cost), account.waiting.add(cost));
+        // One record always fits, however large: it could never be written otherwise.
+        if records == 0 {
+            return true;
+        }
+        let left = (self.records_allowed.saturating_sub(records), self.bytes_allowed.saturating_sub(bytes));
+        let wanted = if account.first { (1, cost) } else { (own.0 + 1, own.1 + cost) };
+        wanted.0 <= left.0 && wanted.1 <= left.1
     }
 }
 
@@ -79,16 +131,17 @@ pub(super) fn cost(event: &Event) -> usize {
 pub(super) struct Queue {
     pub(super) shared: Arc<Shared>,
     pub(super) account: Arc<Account>,
-    sender: SyncSender<Option<Event>>,
+    sender: SyncSender<Option<Queued>>,
 }
 
 /// A queue of at most so many records and bytes, for a target to send into.
-pub(super) fn queue(target: &Arc<Target>, records: usize, bytes: usize) -> (Queue, Receiver<Option<Event>>) {
+pub(super) fn queue(target: &Arc<Target>, records: usize, bytes: usize) -> (Queue, Receiver<Option<Queued>>) {
     let (sender, receiver) = sync_channel(records);
-    let account = Account::of(Arc::clone(target));
+    let account = Account::of(Arc::clone(target), true);
     let shared = Shared {
+        records_allowed: records,
         bytes_allowed: bytes,
-        bytes_queued: AtomicUsize::new(0),
+        waiting: Waiting::default(),
         accepted: AtomicU64::new(0),
         closing: AtomicBool::new(false),
         accounts: Mutex::new(vec![Arc::clone(&account)]),
@@ -98,9 +151,9 @@ pub(super) fn queue(target: &Arc<Target>, records: usize, bytes: usize) -> (Queu
 }
 
 impl Queue {
-    /// The same queue, for another target to send into: what it loses is counted as that one's.
+    /// The same queue, for another target to send into: it has a share of it, and what it loses is counted as its own.
     pub(super) fn of(&self, target: Arc<Target>) -> Self {
-        let account = Account::of(target);
+        let account = Account::of(target, false);
         self.shared.accounts().push(Arc::clone(&account));
         Self { shared: Arc::clone(&self.shared), account, sender: self.sender.clone() }
     }
@@ -113,24 +166,23 @@ impl Queue {
             return false;
         }
         let cost = cost(&event);
-        let queued = shared.bytes_queued.fetch_add(cost, Ordering::Relaxed);
-        // One record always fits, however large: it could never be written otherwise.
-        let result = if queued > 0 && queued + cost > shared.bytes_allowed {
-            Err(TrySendError::Full(Some(event)))
-        } else {
+        let queued = Queued { event, account: Arc::clone(&self.account) };
+        let result = if shared.admit(&self.account, cost) {
             // Counted before it is sent, so that the receiver never knows of more than were accepted.
             shared.accepted.fetch_add(1, Ordering::Relaxed);
-            self.sender.try_send(Some(event)).inspect_err(|_| {
+            self.sender.try_send(Some(queued)).inspect_err(|_| {
                 shared.accepted.fetch_sub(1, Ordering::Relaxed);
             })
+        } else {
+            Err(TrySendError::Full(Some(queued)))
         };
-        let (event, missed) = match result {
+        let (queued, missed) = match result {
             Ok(()) => return true,
-            Err(TrySendError::Full(event)) => (event, &self.account.full),
-            Err(TrySendError::Disconnected(event)) => (event, &self.account.closed),
+            Err(TrySendError::Full(queued)) => (queued, &self.account.full),
+            Err(TrySendError::Disconnected(queued)) => (queued, &self.account.closed),
         };
-        shared.bytes_queued.fetch_sub(cost, Ordering::Relaxed);
-        event.iter().for_each(|event| missed.add(event));
+        shared.forget(&self.account, cost);
+        queued.iter().for_each(|queued| missed.add(&queued.event));
         false
     }
 
@@ -145,21 +197,53 @@ impl Queue {
 mod tests {
     use super::*;
 
+    fn event() -> Event {
+        let (target, reason) = (Target::command("x"), "any".into());
+        Event::Loss(Loss { time: 1, until: 2, target, reason, exchanges: 1, bytes: 0 })
+    }
+
+    fn accepted(queue: &Queue, offers: usize) -> usize {
+        (0..offers).filter(|_| queue.offer(event())).count()
+    }
+
     #[test]
     fn each_targets_losses_are_its_own_also_when_it_has_gone() {
-        let event = || {
-            let (target, reason) = (Target::command("x"), "any".into());
-            Event::Loss(Loss { time: 1, until: 2, target, reason, exchanges: 1, bytes: 0 })
-        };
         let (node, receiver) = queue(&Target::command("node"), 1, 1 << 20);
         let pod = node.of(Target::command("pod"));
         assert!(pod.offer(event()));
         assert!(!pod.offer(event()) && !pod.offer(event()) && !node.offer(event()));
         drop(pod);
+        let sent = receiver.try_recv().unwrap().unwrap();
+        node.shared.release(sent);
         let taken = node.shared.take_losses();
         let lost = |name: &str| taken.iter().filter(|loss| loss.target.name == name).map(|loss| loss.exchanges).sum();
         assert_eq!((lost("pod"), lost("node")), (2, 1));
         assert_eq!(node.shared.accounts().len(), 1, "who has gone is forgotten once its losses are taken");
         drop(receiver);
+    }
+
+    #[test]
+    fn one_target_cannot_take_the_whole_queue_and_the_others_find_room() {
+        for (records, bytes) in [(100, usize::MAX), (1000, 100 * cost(&event()))] {
+            let (node, receiver) = queue(&Target::command("node"), records, bytes);
+            let pods = ["one", "other", "quiet"].map(|name| node.of(Target::command(name)));
+            assert_eq!(accepted(&pods[0], 1000), 50);
+            assert_eq!(accepted(&pods[1], 1000), 25, "as much as is left");
+            assert_eq!(accepted(&pods[2], 5), 5);
+            assert_eq!(accepted(&pods[0], 1000), 0, "and nothing more for who has half of it");
+            // What has left the queue makes room for the same one again.
+            for _ in 0..50 {
+                let sent = receiver.try_recv().unwrap().unwrap();
+                node.shared.release(sent);
+            }
+            assert_eq!(accepted(&pods[0], 1000), 35);
+            assert_eq!(accepted(&node, 1000), 35, "who records for itself alone may take it all");
+        }
+    }
+
+    #[test]
+    fn one_record_always_fits() {
+        let (node, _receiver) = queue(&Target::command("node"), 8, 1);
+        assert_eq!(accepted(&node.of(Target::command("pod")), 2), 1);
     }
 }

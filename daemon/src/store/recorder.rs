@@ -17,12 +17,13 @@ use nodetap_core::redact::redact;
 use super::losses::Losses;
 use super::medium::{Disk, Medium, Owner};
 use super::observe::{Observer, Observers, Unseen};
-use super::queue::{Queue, Shared, queue};
+use super::queue::{Queue, Queued, Shared, cost, queue};
 use super::recover::recover;
 use super::writer::{Now, Progress, Writer};
 
-/// Records of one batch.
+/// Records and bytes of one batch; one record may be larger.
 const BATCH: usize = 1024;
+const BATCH_BYTES: usize = 8 << 20;
 /// How long the thread sleeps between batches while there is work. Longer sleeps cost less (each wake-up takes a core from
 /// the traffic); the queue holds many times what comes in meanwhile.
 const REST: Duration = Duration::from_millis(10);
@@ -127,7 +128,8 @@ impl Recorder {
         Ok((Self { queue }, recording))
     }
 
-    /// The same recorder, for another target: what is lost of its records is counted as that one's.
+    /// The same recorder, for another target: it has a share of the queue, and what is lost of its records is counted as
+    /// its own.
     pub fn of(&self, target: Arc<Target>) -> Self {
         Self { queue: self.queue.of(target) }
     }
@@ -224,7 +226,7 @@ impl Recording {
 /// What the recorder's thread owns.
 struct Thread {
     writer: Writer,
-    receiver: Receiver<Option<Event>>,
+    receiver: Receiver<Option<Queued>>,
     shared: Arc<Shared>,
     observers: Observers,
     progress: Arc<Progress>,
@@ -236,7 +238,7 @@ impl Thread {
         let mut batch = Vec::new();
         loop {
             match self.receiver.recv_timeout(IDLE) {
-                Ok(Some(event)) => batch.push(event),
+                Ok(Some(queued)) => batch.push(self.shared.release(queued)),
                 Ok(None) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -255,9 +257,14 @@ impl Thread {
     }
 
     fn gather(&mut self, batch: &mut Vec<Event>) -> bool {
-        while batch.len() < BATCH {
+        let mut bytes: usize = batch.iter().map(cost).sum();
+        while batch.len() < BATCH && bytes < BATCH_BYTES {
             match self.receiver.try_recv() {
-                Ok(Some(event)) => batch.push(event),
+                Ok(Some(queued)) => {
+                    let event = self.shared.release(queued);
+                    bytes += cost(&event);
+                    batch.push(event);
+                }
                 Ok(None) => {}
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
             }
@@ -267,7 +274,6 @@ impl Thread {
 
     fn work(&mut self, batch: &mut Vec<Event>) {
         let now = now();
-        self.shared.release(batch);
         batch.iter_mut().for_each(redact);
         self.shared.take_losses().into_iter().for_each(|loss| self.writer.lose(loss));
         self.writer.write(batch, now);

@@ -267,6 +267,15 @@ impl Cluster {
         BarePod::make(self, &numbered)
     }
 
+    /// As [`Cluster::bare_pods`], with the addresses of the pods that had these numbers before.
+    ///
+    /// # Errors
+    /// As [`Cluster::bare_pod`].
+    pub fn bare_pods_as(&self, numbers: &[u32], manifests: &[Value]) -> Result<Vec<BarePod<'_>>> {
+        let numbered: Vec<(u32, &Value)> = numbers.iter().copied().zip(manifests).collect();
+        BarePod::make(self, &numbered)
+    }
+
     /// Kills the API server: connections to it are refused from then on. For a test's own cluster only.
     ///
     /// # Errors

@@ -281,7 +281,7 @@ impl<'a> BarePod<'a> {
     /// # Errors
     /// When it cannot be made, or the API server refuses.
     pub fn renew_sandbox(&mut self) -> Result<()> {
-        sandbox::remove(&self.cluster.host, &self.sandbox)?;
+        sandbox::remove(&self.cluster.host, [&self.sandbox])?;
         self.generation += 1;
         self.sandbox.id = sandbox::id(&self.uid, "", self.generation);
         if self.sandbox.networked() {
@@ -300,7 +300,7 @@ impl<'a> BarePod<'a> {
     /// # Errors
     /// When something of it cannot be removed.
     pub fn end_unseen(&mut self) -> Result<()> {
-        sandbox::remove(&self.cluster.host, &self.sandbox)
+        sandbox::remove(&self.cluster.host, [&self.sandbox])
     }
 
     /// Ends everything in it, and then the object.
@@ -311,13 +311,30 @@ impl<'a> BarePod<'a> {
         self.remove()
     }
 
+    /// As [`BarePod::delete`], for many of one cluster: in a fraction of the time.
+    ///
+    /// # Errors
+    /// As [`BarePod::delete`].
+    pub fn delete_all(mut pods: Vec<Self>) -> Result<()> {
+        let Some(cluster) = pods.first().map(|pod| pod.cluster) else { return Ok(()) };
+        pods.iter_mut().for_each(|pod| pod.gone = true);
+        let places = sandbox::remove(&cluster.host, pods.iter().map(|pod| &pod.sandbox));
+        let objects = pods.iter().try_for_each(Self::forget);
+        objects.and(places)
+    }
+
     fn remove(&mut self) -> Result<()> {
         if std::mem::replace(&mut self.gone, true) {
             return Ok(());
         }
-        let place = sandbox::remove(&self.cluster.host, &self.sandbox);
+        let place = sandbox::remove(&self.cluster.host, [&self.sandbox]);
+        self.forget().and(place)
+    }
+
+    /// Ends the object.
+    fn forget(&self) -> Result<()> {
         let at_once = json!({"gracePeriodSeconds": 0});
-        self.cluster.api("DELETE", &self.path, Some(&at_once)).map(drop).and(place)
+        self.cluster.api("DELETE", &self.path, Some(&at_once)).map(drop)
     }
 }
 

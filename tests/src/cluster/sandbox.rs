@@ -11,19 +11,22 @@ use super::host::Host;
 /// Addresses end in a byte between 1 and this.
 const LAST: u32 = 250;
 const SCRIPT: &str = include_str!("sandbox.sh");
-/// Ends everything in a pod's control group and removes it, then its network.
+/// Ends everything in the control groups of pods and removes them, then their networks: one line a pod, CGROUP NUMBER NETNS.
 const REMOVE: &str = r#"
-if [ -d "$1" ]; then
-    echo 1 > "$1/cgroup.kill"
+echo "$1" | while read -r cgroup number netns; do
+    if [ -d "$cgroup" ]; then echo 1 > "$cgroup/cgroup.kill"; fi
+done
+echo "$1" | while read -r cgroup number netns; do
     for try in $(seq 500); do
-        find "$1" -depth -type d -exec rmdir {} + 2> /dev/null && break
+        [ -d "$cgroup" ] || break
+        find "$cgroup" -depth -type d -exec rmdir {} + 2> /dev/null && break
         sleep 0.01
     done
-fi
-[ "$3" = - ] && exit 0
-ip link del "v$2" || true
-if [ -e "/run/netns/$3.user" ]; then umount "/run/netns/$3.user"; rm "/run/netns/$3.user"; fi
-ip netns del "$3"
+    [ "$netns" = - ] && continue
+    ip link del "v$number" || true
+    if [ -e "/run/netns/$netns.user" ]; then umount "/run/netns/$netns.user"; rm "/run/netns/$netns.user"; fi
+    ip netns del "$netns"
+done
 "#;
 /// Ends everything in a container's control group and removes it.
 const END: &str = r#"
@@ -73,10 +76,11 @@ pub(super) fn make(host: &Host, sandboxes: &[(Sandbox, Vec<String>)]) -> Result<
     host.script(SCRIPT, &[&lines.join("\n")]).map(drop)
 }
 
-/// Ends and removes one, with all containers.
-pub(super) fn remove(host: &Host, sandbox: &Sandbox) -> Result<()> {
-    let cgroup = sandbox.cgroup.display().to_string();
-    host.script(REMOVE, &[&cgroup, &sandbox.number.to_string(), &sandbox.netns]).map(drop)
+/// Ends and removes them, with all containers.
+pub(super) fn remove<'a>(host: &Host, sandboxes: impl IntoIterator<Item = &'a Sandbox>) -> Result<()> {
+    let line = |sandbox: &Sandbox| format!("{} {} {}", sandbox.cgroup.display(), sandbox.number, sandbox.netns);
+    let lines: Vec<String> = sandboxes.into_iter().map(line).collect();
+    host.script(REMOVE, &[&lines.join("\n")]).map(drop)
 }
 
 /// Ends everything of a container, and makes another control group.

@@ -4,6 +4,7 @@
 mod agent;
 mod away;
 mod controller;
+mod floods;
 mod harness;
 mod ignored;
 mod lives;

@@ -1,12 +1,10 @@
 //! The agent dies, hangs, or gives way to the next one, while connections flow through it.
 
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nodetap_tests::agent::{Agent, Node};
 use nodetap_tests::bars::bar;
 use nodetap_tests::cluster::Cluster;
-use nodetap_tests::cluster::load::{Failed, Load, now};
 use nodetap_tests::cluster::pod::{self, BarePod};
 use nodetap_tests::process::send;
 use nodetap_tests::records;
@@ -14,10 +12,15 @@ use nodetap_tests::wait::{DEADLINE, eventually};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{annotated, serving};
+use crate::support::{Failed, Load, annotated, answering, now};
 
 const TRANSPARENT: &str = r#"{"nodetap.io/inject": "true"}"#;
 const DUAL: &str = r#"{"nodetap.io/inject": "true", "nodetap.io/proxy-type": "dual", "nodetap.io/proxy-port": "8080"}"#;
+
+/// Connections a second, in and out each.
+const RATE: u32 = 500;
+/// Attempts of each load between two things that happen: a second's worth, where the machine keeps up.
+const SOME: u64 = RATE as u64;
 
 fn captured<'a>(cluster: &'a Cluster, namespace: &str, annotations: &str) -> BarePod<'a> {
     let annotations: Value = serde_json::from_str(annotations).unwrap();
@@ -36,26 +39,26 @@ fn keeper_and_worker_are_killed_and_connections_that_begin_later_go_on_without_t
     let (shop, node) = (cluster.namespace().unwrap(), Node::new().unwrap());
     let web = captured(cluster, &shop, TRANSPARENT);
     let peer = cluster.bare_pod(&pod::manifest(&shop, "peer", &[("app", 8080)])).unwrap();
-    let (_web, _peer) = (serving(&web, "app"), serving(&peer, "app"));
+    let (_web, _peer) = (answering(&web), answering(&peer));
     let agent = Agent::ready(cluster, &node, 10, &[]).unwrap();
     agent.until(&web, "capturing").unwrap();
-    let inbound = Load::start(&peer, "app", (&web.address(), 8080), 8, None).unwrap();
-    let outbound = Load::start(&web, "app", (&peer.address(), 8080), 8, None).unwrap();
-    sleep(Duration::from_secs(2));
+    let mut inbound = Load::start(&peer, (&web.address(), 8080), RATE, None);
+    let mut outbound = Load::start(&web, (&peer.address(), 8080), RATE, None);
+    [&mut inbound, &mut outbound].into_iter().for_each(|load| load.attempts(SOME));
 
     let worker = agent.worker().unwrap();
     let killed = now();
     // The keeper first: it would replace the worker.
     send(agent.keeper(), Signal::KILL).unwrap();
     drop(send(worker, Signal::KILL));
-    sleep(Duration::from_secs(2));
+    [&mut inbound, &mut outbound].into_iter().for_each(|load| load.attempts(SOME));
     let started = Instant::now();
     let again = Agent::start(cluster, &node, 11, &[]).unwrap();
     again.until(&web, "capturing").unwrap();
     let resumed = started.elapsed();
-    sleep(Duration::from_secs(1));
+    [&mut inbound, &mut outbound].into_iter().for_each(|load| load.attempts(SOME));
     for (name, load) in [("in", inbound), ("out", outbound)] {
-        let (attempts, failed) = load.stop().unwrap();
+        let (attempts, failed) = load.stop();
         let late: Vec<_> = failed.iter().filter(|failed| !failed.was_open_at(killed)).collect();
         println!(
             "{name}: {attempts} attempts, {} failed in flight, {} begun later",
@@ -82,27 +85,27 @@ fn a_killed_worker_of_dual_pods_is_replaced_and_queued_connections_are_served() 
     let (shop, node) = (cluster.namespace().unwrap(), Node::new().unwrap());
     let web = captured(cluster, &shop, DUAL);
     let peer = cluster.bare_pod(&pod::manifest(&shop, "peer", &[("app", 8080)])).unwrap();
-    let (_web, _peer) = (serving(&web, "app"), serving(&peer, "app"));
+    let (_web, _peer) = (answering(&web), answering(&peer));
     let agent = Agent::ready(cluster, &node, 12, &[]).unwrap();
     agent.until(&web, "capturing").unwrap();
-    let inbound = Load::start(&peer, "app", (&web.address(), 4143), 8, None).unwrap();
-    let outbound = Load::start(&web, "app", (&peer.address(), 8080), 8, Some(4140)).unwrap();
-    sleep(Duration::from_secs(1));
+    let mut inbound = Load::start(&peer, (&web.address(), 4143), RATE, None);
+    let mut outbound = Load::start(&web, (&peer.address(), 8080), RATE, Some(4140));
+    [&mut inbound, &mut outbound].into_iter().for_each(|load| load.attempts(SOME));
     let worker = agent.worker().unwrap();
     let killed = now();
     send(worker, Signal::KILL).unwrap();
     eventually(DEADLINE, "another worker", || agent.worker().ok().filter(|other| *other != worker)).unwrap();
     agent.until(&web, "capturing").unwrap();
-    sleep(Duration::from_secs(1));
+    [&mut inbound, &mut outbound].into_iter().for_each(|load| load.attempts(SOME));
     // A worker that is stopped is as good as dead.
     let stopped = now();
     let worker = agent.worker().unwrap();
     send(worker, Signal::STOP).unwrap();
     eventually(DEADLINE, "another worker", || agent.worker().ok().filter(|other| *other != worker)).unwrap();
     agent.until(&web, "capturing").unwrap();
-    sleep(Duration::from_secs(1));
+    [&mut inbound, &mut outbound].into_iter().for_each(|load| load.attempts(SOME));
     for (name, load) in [("in", inbound), ("out", outbound)] {
-        let (attempts, failed) = load.stop().unwrap();
+        let (attempts, failed) = load.stop();
         let accepted = |failed: &&Failed| failed.was_open_at(killed) || failed.was_open_at(stopped);
         let unexcused: Vec<_> = failed.iter().filter(|failed| !accepted(failed)).collect();
         println!(
@@ -123,25 +126,25 @@ fn an_agent_gives_way_to_the_next_one_without_a_failed_connection() {
     let dual: Value = serde_json::from_str(DUAL).unwrap();
     let dual = cluster.bare_pod(&annotated(&shop, "dual", &dual)).unwrap();
     let peer = cluster.bare_pod(&pod::manifest(&shop, "peer", &[("app", 8080)])).unwrap();
-    let _servers = [serving(&web, "app"), serving(&dual, "app"), serving(&peer, "app")];
+    let _servers = [answering(&web), answering(&dual), answering(&peer)];
     let old = Agent::ready(cluster, &node, 13, &[]).unwrap();
     old.until(&web, "capturing").unwrap();
     old.until(&dual, "capturing").unwrap();
-    let loads = [
-        ("transparent in", Load::start(&peer, "app", (&web.address(), 8080), 4, None).unwrap()),
-        ("transparent out", Load::start(&web, "app", (&peer.address(), 8080), 4, None).unwrap()),
-        ("dual in", Load::start(&peer, "app", (&dual.address(), 4143), 4, None).unwrap()),
-        ("dual out", Load::start(&dual, "app", (&peer.address(), 8080), 4, Some(4140)).unwrap()),
+    let mut loads = [
+        ("transparent in", Load::start(&peer, (&web.address(), 8080), RATE / 2, None)),
+        ("transparent out", Load::start(&web, (&peer.address(), 8080), RATE / 2, None)),
+        ("dual in", Load::start(&peer, (&dual.address(), 4143), RATE / 2, None)),
+        ("dual out", Load::start(&dual, (&peer.address(), 8080), RATE / 2, Some(4140))),
     ];
-    sleep(Duration::from_secs(1));
+    loads.iter_mut().for_each(|(_, load)| load.attempts(SOME / 2));
     let new = Agent::ready(cluster, &node, 14, &[]).unwrap();
     new.until(&web, "capturing").unwrap();
     new.until(&dual, "capturing").unwrap();
     // As a DaemonSet does with maxSurge: the old one ends once the new one is ready.
     old.end().unwrap();
-    sleep(Duration::from_secs(1));
+    loads.iter_mut().for_each(|(_, load)| load.attempts(SOME / 2));
     for (name, load) in loads {
-        let (attempts, failed) = load.stop().unwrap();
+        let (attempts, failed) = load.stop();
         println!("{name}: {attempts} attempts, {} failed", failed.len());
         assert!(attempts > 100 && failed.is_empty(), "{name}: {failed:?}");
     }

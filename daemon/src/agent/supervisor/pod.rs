@@ -345,7 +345,7 @@ impl Pod {
         let Some(found) = &self.found else { return Err("its network namespace is not known".into()) };
         let target = hands.surroundings.target(&self.api, self.config());
         let sink = TargetSink {
-            recorder: hands.recorder.clone(),
+            recorder: hands.recorder.of(Arc::clone(&target)),
             target: Arc::clone(&target),
             stats: Arc::clone(&self.stats),
         };
