@@ -29,7 +29,11 @@ fn load_pod(deployed: &Deployed, namespace: &str, name: &str, annotations: &Valu
     manifest["metadata"]["annotations"] = annotations.clone();
     deployed.cluster.apply(&manifest.to_string()).unwrap();
     let pod = deployed.cluster.node().unwrap().ready(namespace, name).unwrap();
-    pod["status"]["podIP"].as_str().unwrap().to_owned()
+    let address = pod["status"]["podIP"].as_str().unwrap().to_owned();
+    // Without a probe it counts as ready before it listens.
+    let server = format!("{address}:8080").parse().unwrap();
+    eventually(DEADLINE, "its server", || deployed.cluster.host().dial(server).ok()).unwrap();
+    address
 }
 
 /// An answer that does not end by itself.
