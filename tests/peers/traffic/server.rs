@@ -7,7 +7,7 @@ use std::thread;
 use anyhow::Result;
 
 /// What is sent and read at once.
-pub(crate) const PIECE: [u8; 64 * 1024] = [b'x'; 64 * 1024];
+pub(crate) static PIECE: [u8; 64 * 1024] = [b'x'; 64 * 1024];
 const STACK: usize = 128 * 1024;
 /// Connections that wait for accept(); the kernel lowers it to net.core.somaxconn.
 const BACKLOG: i32 = 4096;
