@@ -1,5 +1,5 @@
 //! A mesh of a test's own beside its cluster, of real parts: istiod with its certificate authority, and in each member
-//! Istio's redirect rules, its agent and Envoy. It knows nothing of nodetap.
+//! Istio's redirect rules, its agent and Envoy, all of them under STRICT mTLS. It knows nothing of nodetap.
 //!
 //! ```ignore
 //! let mesh = Mesh::shared()?;                                 // one for all tests of a binary
@@ -70,6 +70,13 @@ impl Mesh {
         });
         cluster.api("POST", &format!("/api/v1/namespaces/{ROOT}/configmaps"), Some(&map))?;
         cluster.host().serve(ISTIOD, istiod(cluster))?;
+        // Nobody in it is called but with mTLS.
+        let strict = json!({
+            "apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication", "metadata": {"name": "default"},
+            "spec": {"mtls": {"mode": "STRICT"}},
+        });
+        let path = format!("/apis/security.istio.io/v1/namespaces/{ROOT}/peerauthentications");
+        cluster.api("POST", &path, Some(&strict))?;
         let mesh = Self { cluster };
         let ready = eventually(DEADLINE * 2, "istiod", || mesh.ask("/ready").ok());
         ready.map(drop).with_context(|| cluster.host().log(ISTIOD))?;
@@ -79,19 +86,6 @@ impl Mesh {
     /// Its cluster.
     pub fn cluster(&self) -> &'static Cluster {
         self.cluster
-    }
-
-    /// From now on nobody in the mesh is called but with mTLS.
-    ///
-    /// # Errors
-    /// When the API server refuses.
-    pub fn strict(&self) -> Result<()> {
-        self.cluster
-            .apply(&format!(
-                "{{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {{name: default, namespace: {ROOT}}}, \
-                 spec: {{mtls: {{mode: STRICT}}}}}}"
-            ))
-            .map(drop)
     }
 
     /// Makes a pod of a manifest, with what injection would add, and waits until its Envoy is ready.
