@@ -17,6 +17,8 @@ use crate::capture::{self, POD_PACE, Reset, Steer};
 
 /// For so long nothing happened on a connection that may be closed because it is older than the hooks.
 const IDLE: Duration = Duration::from_secs(2);
+/// Looks for connections that have become idle that come soon after one another.
+const SOON: u32 = 10;
 
 /// The hooks, and the listeners that they steer to. They are there as soon as anything is attached; they count as open
 /// when something is to be steered.
@@ -62,7 +64,7 @@ impl Held {
         let hooked = self.hook(tools)?;
         let attached = hooked.hooks.attach(path).map_err(|error| error.to_string())?;
         self.attached.insert(container.to_owned(), attached);
-        self.older_closed = false;
+        (self.older_closed, self.older_in_use) = (false, 0);
         Ok(())
     }
 
@@ -84,12 +86,18 @@ impl Held {
     pub(in crate::agent) fn close_older(&mut self) -> Result<(), String> {
         if let Some(hooked) = &self.hooks {
             let Reset { ended, busy } = hooked.hooks.close_older(IDLE).map_err(|error| error.to_string())?;
+            self.older_in_use = if busy > 0 { self.older_in_use.saturating_add(1) } else { 0 };
             if ended > 0 {
                 tracing::info!(pod = %self.target.name, ended, busy, "connections older than the capture");
             }
         }
         self.older_closed = true;
         Ok(())
+    }
+
+    /// Connections that are older than the hooks were in use a moment ago, and may be idle soon.
+    pub(in crate::agent) fn awaits_idle(&self) -> bool {
+        (1..=SOON).contains(&self.older_in_use)
     }
 
     /// The hooks go too, so that a successor can put its own there: what waited in the queues of the steered listeners was

@@ -60,6 +60,8 @@ pub(super) struct Held {
     explicit: BTreeMap<Listener, HeldListener>,
     config: Option<Box<Config>>,
     older_closed: bool,
+    /// Looks in a row that left some of them, because they were in use.
+    older_in_use: u32,
     uid: String,
 }
 
@@ -84,6 +86,7 @@ impl Held {
             explicit: BTreeMap::new(),
             config: None,
             older_closed: false,
+            older_in_use: 0,
             uid: uid.to_owned(),
         }
     }

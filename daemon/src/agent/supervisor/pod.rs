@@ -35,6 +35,8 @@ const SOON: u32 = 50;
 const CARE: Duration = Duration::from_secs(30);
 /// The same while its application listens nowhere yet, or something drains.
 const WATCH: Duration = Duration::from_secs(1);
+/// The same while older connections are to be closed as soon as they are idle.
+const IDLE_SOON: Duration = Duration::from_secs(3);
 /// How often listeners are asked whether they answer, in looks.
 const DOUBT: u32 = 3;
 /// Events that are remembered as said of one pod.
@@ -484,7 +486,14 @@ impl Pod {
                 let drains = held.listeners.values().any(|open| open.retired.is_some());
                 drains || reverses && !held.listeners.keys().any(|one| matches!(one, Listener::Reverse { .. }))
             };
-            Some(now + if self.held.as_ref().is_some_and(waits) { WATCH } else { CARE })
+            let held = self.held.as_ref();
+            Some(
+                now + match held {
+                    Some(held) if waits(held) => WATCH,
+                    Some(held) if held.awaits_idle() => IDLE_SOON,
+                    _ => CARE,
+                },
+            )
         };
         [wake, own].into_iter().flatten().min()
     }
