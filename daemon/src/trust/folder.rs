@@ -103,11 +103,16 @@ fn make_locked(path: &Path) -> io::Result<File> {
         };
         // Nobody else can open it yet, and a run of ours that sweeps holds the lock no longer than it takes to remove.
         directory.lock()?;
-        let made = directory.metadata()?;
-        if fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (made.dev(), made.ino())) {
+        if stands_at(&directory, path) {
             return Ok(directory);
         }
     }
+}
+
+/// Is this locked folder still the one of this name? Who holds the lock of another one may not touch what is there.
+fn stands_at(directory: &File, path: &Path) -> bool {
+    let (locked, found) = (directory.metadata(), fs::symlink_metadata(path));
+    locked.is_ok_and(|locked| found.is_ok_and(|found| (found.dev(), found.ino()) == (locked.dev(), locked.ino())))
 }
 
 /// Does a process live in this group or beneath it (cgroups(7), `cgroup.events`)?
@@ -138,7 +143,7 @@ fn remove_leftovers(parent: &Path) {
         }
         let Ok(directory) = File::open(entry.path()) else { continue };
         // Held until it is removed: a run that is just making it would else write into a folder that goes away.
-        if directory.try_lock().is_ok() && !used() {
+        if directory.try_lock().is_ok() && stands_at(&directory, &entry.path()) && !used() {
             remove(&entry.path());
         }
     }
