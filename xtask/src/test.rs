@@ -207,8 +207,7 @@ fn run_tier(tier: Tier, built: &Built, filter: Option<&str>) -> Result<Count> {
     }
     let mut count = Count::default();
     for binary in built.tests.iter().filter(|binary| tier_of(binary) == Some(tier)) {
-        // More than the processors: these tests wait for other programs most of the time.
-        count.add(execute(binary, built, filter, &["--test-threads=4"])?);
+        count.add(execute(binary, built, filter, &[&format!("--test-threads={}", tier.at_once())])?);
     }
     Ok(count)
 }

@@ -39,6 +39,18 @@ impl Tier {
         }
     }
 
+    /// How many of its tests run at a time.
+    pub(crate) fn at_once(self) -> u32 {
+        match self {
+            // More than the processors: these tests wait for other programs most of the time.
+            Tier::None | Tier::Netns | Tier::Kernel | Tier::Cluster => 4,
+            Tier::Mesh => 2,
+            // Each has a cluster with a kubelet of its own. An agent that gets no processor for a second is taken for one
+            // that hangs, and replaced.
+            Tier::Node => 1,
+        }
+    }
+
     /// Why this tier cannot run here; `None` when it can.
     pub(crate) fn lacks(self) -> Option<String> {
         match self {
