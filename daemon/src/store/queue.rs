@@ -5,6 +5,7 @@
 //! waiting as there is room left. One that floods takes half of it at most, two a third each, and whoever has little to
 //! send always finds room.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -25,7 +26,9 @@ pub(super) struct Shared {
     waiting: Waiting,
     pub(super) accepted: AtomicU64,
     pub(super) closing: AtomicBool,
-    /// Of all who send.
+    /// Number of the next account.
+    next: AtomicU64,
+    /// Of all who send, by number.
     accounts: Mutex<Vec<Arc<Account>>>,
     /// Losses that must keep their reason also when the queue is full; no traffic thread adds any.
     told: Mutex<Losses>,
@@ -44,9 +47,9 @@ impl Waiting {
         (self.records.fetch_add(1, Ordering::Relaxed), self.bytes.fetch_add(cost, Ordering::Relaxed))
     }
 
-    fn take(&self, cost: usize) {
-        self.records.fetch_sub(1, Ordering::Relaxed);
-        self.bytes.fetch_sub(cost, Ordering::Relaxed);
+    fn take(&self, records: usize, bytes: usize) {
+        self.records.fetch_sub(records, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
@@ -54,6 +57,7 @@ impl Waiting {
 #[derive(Debug)]
 pub(super) struct Account {
     pub(super) target: Arc<Target>,
+    number: u64,
     /// The recorder's own target: it may take whatever is left.
     first: bool,
     waiting: Waiting,
@@ -61,17 +65,30 @@ pub(super) struct Account {
     closed: Missed,
 }
 
-/// An event on its way, and who is charged with it.
+/// An event on its way, and the number of the account that is charged with it.
 #[derive(Debug)]
 pub(super) struct Queued {
     event: Event,
-    account: Arc<Account>,
+    account: u64,
+}
+
+/// What was taken out of the queue and is not counted off yet: records and bytes by account. Counted off once for a whole
+/// batch, because whoever sends counts in the same places, on another processor.
+#[derive(Debug, Default)]
+pub(super) struct Taken(BTreeMap<u64, (usize, usize)>);
+
+impl Taken {
+    pub(super) fn add(&mut self, Queued { event, account }: Queued) -> Event {
+        let (records, bytes) = self.0.entry(account).or_default();
+        (*records, *bytes) = (*records + 1, *bytes + cost(&event));
+        event
+    }
 }
 
 impl Account {
-    fn of(target: Arc<Target>, first: bool) -> Arc<Self> {
+    fn of(target: Arc<Target>, number: u64, first: bool) -> Arc<Self> {
         let (full, closed) = (Missed::new("queue_full"), Missed::new("closed"));
-        Arc::new(Self { target, first, waiting: Waiting::default(), full, closed })
+        Arc::new(Self { target, number, first, waiting: Waiting::default(), full, closed })
     }
 
     fn take(&self) -> [Loss; 2] {
@@ -97,15 +114,21 @@ impl Shared {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).add(loss);
     }
 
-    /// An event that has left the queue.
-    pub(super) fn release(&self, Queued { event, account }: Queued) -> Event {
-        self.forget(&account, cost(&event));
-        event
+    /// Makes room for as much as has left the queue.
+    pub(super) fn release(&self, taken: &mut Taken) {
+        let accounts = self.accounts();
+        for (number, (records, bytes)) in std::mem::take(&mut taken.0) {
+            self.waiting.take(records, bytes);
+            // Who has gone needs none.
+            if let Ok(at) = accounts.binary_search_by_key(&number, |account| account.number) {
+                accounts[at].waiting.take(records, bytes);
+            }
+        }
     }
 
     fn forget(&self, account: &Account, cost: usize) {
-        self.waiting.take(cost);
-        account.waiting.take(cost);
+        self.waiting.take(1, cost);
+        account.waiting.take(1, cost);
     }
 
     /// Counts one more of an account's as waiting. Is there room for it?
@@ -137,13 +160,14 @@ pub(super) struct Queue {
 /// A queue of at most so many records and bytes, for a target to send into.
 pub(super) fn queue(target: &Arc<Target>, records: usize, bytes: usize) -> (Queue, Receiver<Option<Queued>>) {
     let (sender, receiver) = sync_channel(records);
-    let account = Account::of(Arc::clone(target), true);
+    let account = Account::of(Arc::clone(target), 0, true);
     let shared = Shared {
         records_allowed: records,
         bytes_allowed: bytes,
         waiting: Waiting::default(),
         accepted: AtomicU64::new(0),
         closing: AtomicBool::new(false),
+        next: AtomicU64::new(1),
         accounts: Mutex::new(vec![Arc::clone(&account)]),
         told: Mutex::default(),
     };
@@ -153,8 +177,11 @@ pub(super) fn queue(target: &Arc<Target>, records: usize, bytes: usize) -> (Queu
 impl Queue {
     /// The same queue, for another target to send into: it has a share of it, and what it loses is counted as its own.
     pub(super) fn of(&self, target: Arc<Target>) -> Self {
-        let account = Account::of(target, false);
-        self.shared.accounts().push(Arc::clone(&account));
+        let mut accounts = self.shared.accounts();
+        // Under the lock, so that they stand in order.
+        let account = Account::of(target, self.shared.next.fetch_add(1, Ordering::Relaxed), false);
+        accounts.push(Arc::clone(&account));
+        drop(accounts);
         Self { shared: Arc::clone(&self.shared), account, sender: self.sender.clone() }
     }
 
@@ -166,7 +193,7 @@ impl Queue {
             return false;
         }
         let cost = cost(&event);
-        let queued = Queued { event, account: Arc::clone(&self.account) };
+        let queued = Queued { event, account: self.account.number };
         let result = if shared.admit(&self.account, cost) {
             // Counted before it is sent, so that the receiver never knows of more than were accepted.
             shared.accepted.fetch_add(1, Ordering::Relaxed);
@@ -206,6 +233,12 @@ mod tests {
         (0..offers).filter(|_| queue.offer(event())).count()
     }
 
+    fn leave(queue: &Queue, receiver: &Receiver<Option<Queued>>, count: usize) {
+        let mut taken = Taken::default();
+        (0..count).for_each(|_| drop(taken.add(receiver.try_recv().unwrap().unwrap())));
+        queue.shared.release(&mut taken);
+    }
+
     #[test]
     fn each_targets_losses_are_its_own_also_when_it_has_gone() {
         let (node, receiver) = queue(&Target::command("node"), 1, 1 << 20);
@@ -213,8 +246,7 @@ mod tests {
         assert!(pod.offer(event()));
         assert!(!pod.offer(event()) && !pod.offer(event()) && !node.offer(event()));
         drop(pod);
-        let sent = receiver.try_recv().unwrap().unwrap();
-        node.shared.release(sent);
+        leave(&node, &receiver, 1);
         let taken = node.shared.take_losses();
         let lost = |name: &str| taken.iter().filter(|loss| loss.target.name == name).map(|loss| loss.exchanges).sum();
         assert_eq!((lost("pod"), lost("node")), (2, 1));
@@ -232,10 +264,7 @@ mod tests {
             assert_eq!(accepted(&pods[2], 5), 5);
             assert_eq!(accepted(&pods[0], 1000), 0, "and nothing more for who has half of it");
             // What has left the queue makes room for the same one again.
-            for _ in 0..50 {
-                let sent = receiver.try_recv().unwrap().unwrap();
-                node.shared.release(sent);
-            }
+            leave(&node, &receiver, 50);
             assert_eq!(accepted(&pods[0], 1000), 35);
             assert_eq!(accepted(&node, 1000), 35, "who records for itself alone may take it all");
         }

@@ -17,7 +17,7 @@ use nodetap_core::redact::redact;
 use super::losses::Losses;
 use super::medium::{Disk, Medium, Owner};
 use super::observe::{Observer, Observers, Unseen};
-use super::queue::{Queue, Queued, Shared, cost, queue};
+use super::queue::{Queue, Queued, Shared, Taken, cost, queue};
 use super::recover::recover;
 use super::writer::{Now, Progress, Writer};
 
@@ -116,6 +116,7 @@ impl Recorder {
             writer: Writer::new(&settings, medium, sealed, Arc::clone(&progress), random(), now()),
             receiver,
             shared: Arc::clone(&queue.shared),
+            taken: Taken::default(),
             observers,
             progress: Arc::clone(&progress),
             target: Arc::clone(&settings.target),
@@ -228,6 +229,7 @@ struct Thread {
     writer: Writer,
     receiver: Receiver<Option<Queued>>,
     shared: Arc<Shared>,
+    taken: Taken,
     observers: Observers,
     progress: Arc<Progress>,
     target: Arc<Target>,
@@ -238,7 +240,7 @@ impl Thread {
         let mut batch = Vec::new();
         loop {
             match self.receiver.recv_timeout(IDLE) {
-                Ok(Some(queued)) => batch.push(self.shared.release(queued)),
+                Ok(Some(queued)) => batch.push(self.taken.add(queued)),
                 Ok(None) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -261,7 +263,7 @@ impl Thread {
         while batch.len() < BATCH && bytes < BATCH_BYTES {
             match self.receiver.try_recv() {
                 Ok(Some(queued)) => {
-                    let event = self.shared.release(queued);
+                    let event = self.taken.add(queued);
                     bytes += cost(&event);
                     batch.push(event);
                 }
@@ -274,6 +276,7 @@ impl Thread {
 
     fn work(&mut self, batch: &mut Vec<Event>) {
         let now = now();
+        self.shared.release(&mut self.taken);
         batch.iter_mut().for_each(redact);
         self.shared.take_losses().into_iter().for_each(|loss| self.writer.lose(loss));
         self.writer.write(batch, now);
@@ -286,7 +289,7 @@ impl Thread {
         while self.gather(&mut batch) {
             self.work(&mut batch);
         }
-        let Self { mut writer, receiver, shared, observers, progress, target } = self;
+        let Self { mut writer, receiver, shared, observers, progress, target, .. } = self;
         // Whatever slipped in behind the last look is in nobody's hands once the queue is gone.
         drop(receiver);
         let late = shared.accepted.load(Ordering::Acquire).saturating_sub(progress.events.load(Ordering::Acquire));
