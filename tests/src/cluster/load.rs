@@ -1,6 +1,8 @@
-//! Clients in a pod that connect again and again, and what became of each attempt.
+//! Traffic in a pod, made by this package's own program: clients that connect again and again, and what became of each
+//! attempt.
 
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -8,41 +10,20 @@ use serde_json::Value;
 use super::inside::Inside;
 use super::pod::BarePod;
 use crate::process::Stream;
+use crate::wait::{DEADLINE, eventually};
 
-/// Connects again and again to the address and port that are named first, `workers` at a time, each time for one request;
-/// through a forward proxy on 127.0.0.1 when its port is named fourth. When its input ends, it prints how many attempts
-/// there were, and of each that failed when it began (seconds since 1970) and why.
-const LOAD: &str = "import json, socket, sys, threading, time\n\
-    host, port, workers = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])\n\
-    proxy = int(sys.argv[4]) if len(sys.argv) > 4 else 0\n\
-    stop, failed, counts = threading.Event(), [], [0] * workers\n\
-    def attempt():\n    \
-        with socket.create_connection(('127.0.0.1', proxy) if proxy else (host, port), timeout=10) as s:\n        \
-            target = f'http://{host}:{port}/' if proxy else '/'\n        \
-            s.sendall(f'GET {target} HTTP/1.1\\r\\nHost: {host}:{port}\\r\\nConnection: close\\r\\n\\r\\n'.encode())\n        \
-            answer = b''\n        \
-            while True:\n            \
-                part = s.recv(4096)\n            \
-                if not part: break\n            \
-                answer += part\n        \
-            if not answer.startswith(b'HTTP/1.1 200'): raise OSError(f'answered {answer[:60]!r}')\n\
-    def work(n):\n    \
-        while not stop.is_set():\n        \
-            begun = time.time()\n        \
-            try: attempt()\n        \
-            except Exception as error: failed.append((begun, time.time(), repr(error)))\n        \
-            counts[n] += 1\n        \
-            time.sleep(0.01)\n\
-    threads = [threading.Thread(target=work, args=(n,), daemon=True) for n in range(workers)]\n\
-    [t.start() for t in threads]\n\
-    print('loading', flush=True)\n\
-    sys.stdin.read()\n\
-    stop.set()\n\
-    [t.join(15) for t in threads]\n\
-    print(json.dumps({'attempts': sum(counts), 'failed': failed}), flush=True)\n";
-
+/// How long the program may take to answer, and to end.
+const ANSWER: Duration = Duration::from_secs(120);
+const END: Duration = Duration::from_secs(60);
 /// What is begun so soon after something dies may still have been part of it.
 const IN_FLIGHT: f64 = 0.05;
+
+/// The program that makes traffic; only tests and programs of the package know where it is.
+pub fn traffic(program: &str, words: &[&str]) -> Command {
+    let mut program = Command::new(program);
+    program.args(words);
+    program
+}
 
 /// An attempt that failed.
 #[derive(Debug, Clone)]
@@ -62,37 +43,84 @@ impl Failed {
     }
 }
 
-/// Clients in a container.
+/// A program in a container that answers each line with one.
 #[derive(Debug)]
-pub struct Load(Inside);
+pub struct Asked {
+    process: Inside,
+    answers: usize,
+}
+
+impl Asked {
+    /// In the container `app`. `ready`: the line by which it says that it can be asked, if it does.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start(pod: &BarePod<'_>, program: &Command, ready: Option<&str>) -> Result<Self> {
+        let process = pod.start("app", program)?;
+        if let Some(ready) = ready {
+            process.line(Stream::Out, ready, |line| (line == ready).then_some(()))?;
+        }
+        Ok(Self { process, answers: usize::from(ready.is_some()) })
+    }
+
+    /// # Errors
+    /// When it does not answer, with what it has complained of.
+    pub fn answer(&mut self, question: &str) -> Result<String> {
+        self.process.write(format!("{question}\n").as_bytes())?;
+        self.answers += 1;
+        let answered = eventually(ANSWER, "an answer", || {
+            let text = self.process.so_far(Stream::Out);
+            text.rsplit_once('\n')?.0.lines().nth(self.answers - 1).map(str::to_owned)
+        });
+        answered.with_context(|| self.process.so_far(Stream::Err))
+    }
+
+    /// Ends its input; the last line that it prints.
+    ///
+    /// # Errors
+    /// When it does not end, or that is no JSON.
+    pub fn last(mut self) -> Result<Value> {
+        let finished = self.process.finish_within(END)?;
+        let last = finished.text().lines().last().and_then(|line| serde_json::from_str(line).ok());
+        last.with_context(|| format!("{} {}", finished.text(), finished.err))
+    }
+}
+
+/// Clients in a container that make so many connections a second, each for one request.
+#[derive(Debug)]
+pub struct Load(Asked);
 
 impl Load {
-    /// Starts `workers` of them; through a forward proxy of the pod's where its port is given.
+    /// `program` makes the traffic; through a forward proxy of the pod's where its port is given.
     ///
     /// # Errors
     /// When they do not start.
-    pub fn start(
-        pod: &BarePod<'_>,
-        container: &str,
-        to: (&str, u16),
-        workers: u32,
-        proxy: Option<u16>,
-    ) -> Result<Self> {
-        let mut python = Command::new("/usr/bin/python3");
-        python.args(["-c", LOAD, to.0, &to.1.to_string(), &workers.to_string()]);
-        python.args(proxy.map(|port| port.to_string()));
-        let load = pod.start(container, &python)?;
-        load.line(Stream::Out, "that it loads", |line| (line == "loading").then_some(()))?;
-        Ok(Self(load))
+    pub fn start(program: &str, pod: &BarePod<'_>, to: (&str, u16), rate: u32, proxy: Option<u16>) -> Result<Self> {
+        let (to, rate) = (format!("{}:{}", to.0, to.1), rate.to_string());
+        let proxy = proxy.map(|port| port.to_string());
+        let words: Vec<&str> = ["load", &to, &rate].into_iter().chain(proxy.as_deref()).collect();
+        Asked::start(pod, &traffic(program, &words), Some("loading")).map(Self)
+    }
+
+    /// Waits until so many more attempts have ended.
+    ///
+    /// # Errors
+    /// When they have not in good time.
+    pub fn attempts(&mut self, more: u64) -> Result<()> {
+        let mut count = || Ok::<u64, anyhow::Error>(self.0.answer("how many?")?.parse()?);
+        let before = count()?;
+        eventually(DEADLINE, "attempts of the load", || match count() {
+            Ok(now) if now < before + more => None,
+            ended => Some(ended.map(drop)),
+        })?
     }
 
     /// How many attempts there were, and those that failed.
     ///
     /// # Errors
     /// When they do not end, or do not say it.
-    pub fn stop(mut self) -> Result<(u64, Vec<Failed>)> {
-        let text = self.0.finish()?.text();
-        let told: Value = serde_json::from_str(text.lines().last().context("nothing was told")?)?;
+    pub fn stop(self) -> Result<(u64, Vec<Failed>)> {
+        let told = self.0.last()?;
         let failed = told["failed"].as_array().context("no failures")?.iter().map(|one| {
             let why = one[2].as_str().context("no reason")?.to_owned();
             let time = |at: usize| one[at].as_f64().context("no time");

@@ -41,6 +41,7 @@ pub mod inside;
 pub mod load;
 pub mod node;
 pub mod pod;
+pub mod python;
 mod relay;
 mod sandbox;
 

@@ -182,6 +182,11 @@ impl<'a> BarePod<'a> {
         self.cluster.api("GET", &self.path, None)
     }
 
+    /// Our condition of it.
+    pub fn condition(&self) -> Option<Value> {
+        capturing(&self.object().ok()?).cloned()
+    }
+
     /// Sets annotations (`null` takes one away).
     ///
     /// # Errors
@@ -373,4 +378,9 @@ fn containers(spec: &Value, uid: &str) -> Vec<Container> {
         }
     }
     all
+}
+
+/// Our condition of a pod.
+pub fn capturing(pod: &Value) -> Option<&Value> {
+    pod["status"]["conditions"].as_array()?.iter().find(|one| one["type"] == "nodetap.io/Capturing")
 }

@@ -10,7 +10,7 @@ use nodetap_tests::wait::{DEADLINE, eventually};
 use nodetap_tests::{http, records};
 use serde_json::{Value, json};
 
-use crate::support::{annotated, asks, asks_through, condition, of_pod, serving};
+use crate::support::{annotated, asks, asks_through, of_pod, serving};
 
 #[test]
 fn a_running_pod_that_is_annotated_is_captured_in_and_out_without_a_restart() {
@@ -47,12 +47,12 @@ fn a_running_pod_that_is_annotated_is_captured_in_and_out_without_a_restart() {
     assert_eq!(after["spec"], before["spec"]);
     assert_eq!(after["status"]["containerStatuses"][0]["restartCount"], 0);
     let said =
-        eventually(DEADLINE, "the condition", || condition(&web).filter(|said| said["status"] == "True")).unwrap();
+        eventually(DEADLINE, "the condition", || web.condition().filter(|said| said["status"] == "True")).unwrap();
     let message: Value = serde_json::from_str(said["message"].as_str().unwrap()).unwrap();
     assert_eq!((&message["mode"], &message["ports"]), (&json!("transparent"), &json!([8080])));
 
     web.annotate(&json!({"nodetap.io/inject": null})).unwrap();
-    eventually(DEADLINE, "the end of capture", || condition(&web).filter(|said| said["status"] == "False")).unwrap();
+    eventually(DEADLINE, "the end of capture", || web.condition().filter(|said| said["status"] == "False")).unwrap();
     agent.end().unwrap();
 }
 

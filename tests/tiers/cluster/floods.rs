@@ -4,12 +4,13 @@
 use nodetap_tests::agent::{Agent, Node};
 use nodetap_tests::bars::bar;
 use nodetap_tests::cluster::Cluster;
+use nodetap_tests::cluster::load::{Asked, traffic};
 use nodetap_tests::cluster::pod::{self, BarePod};
 use nodetap_tests::memory;
 use nodetap_tests::wait::{DEADLINE, eventually};
 use serde_json::{Value, json};
 
-use crate::support::{Asked, annotated, answering};
+use crate::support::{TRAFFIC, annotated, answering};
 
 /// How long one measurement takes, in milliseconds, after the flood has gone on for a while; and measurements with and
 /// without capture in turn.
@@ -31,21 +32,22 @@ const FLOODS: [(&str, u32); 4] = [("connections", 1500), ("heads", 10_000), ("bo
 
 /// Milliseconds that all but one in a hundred calls took at most.
 fn p99(caller: &mut Asked) -> f64 {
-    caller.answer(&BEFORE.to_string());
-    let told: Value = serde_json::from_str(&caller.answer(&MEASURED.to_string())).unwrap();
+    caller.answer(&BEFORE.to_string()).unwrap();
+    let told: Value = serde_json::from_str(&caller.answer(&MEASURED.to_string()).unwrap()).unwrap();
     told["p99_us"].as_f64().unwrap() / 1000.0
 }
 
 /// A client of one pod, which is asked for times.
 fn calling(from: &BarePod<'_>, to: &BarePod<'_>) -> Asked {
-    Asked::start(from, &["ask", &format!("{}:8080", to.address()), &RATE.to_string()], None)
+    let words = ["ask", &format!("{}:8080", to.address()), &RATE.to_string()];
+    Asked::start(from, &traffic(TRAFFIC, &words), None).unwrap()
 }
 
 /// What a flood came to.
 fn flooded(from: &BarePod<'_>, words: &[&str], meanwhile: impl FnOnce()) -> Value {
-    let flood = Asked::start(from, &[&["flood"], words].concat(), Some("flooding"));
+    let flood = Asked::start(from, &traffic(TRAFFIC, &[&["flood"], words].concat()), Some("flooding")).unwrap();
     meanwhile();
-    flood.last()
+    flood.last().unwrap()
 }
 
 fn median(mut all: Vec<f64>) -> f64 {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use nodetap_tests::agent::{Agent, Node};
 use nodetap_tests::bars::bar;
 use nodetap_tests::cluster::Cluster;
+use nodetap_tests::cluster::load::{Failed, Load, now};
 use nodetap_tests::cluster::pod::{self, BarePod};
 use nodetap_tests::process::send;
 use nodetap_tests::records;
@@ -12,7 +13,7 @@ use nodetap_tests::wait::{DEADLINE, eventually};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Failed, Load, annotated, answering, now};
+use crate::support::{TRAFFIC, annotated, answering};
 
 const TRANSPARENT: &str = r#"{"nodetap.io/inject": "true"}"#;
 const DUAL: &str = r#"{"nodetap.io/inject": "true", "nodetap.io/proxy-type": "dual", "nodetap.io/proxy-port": "8080"}"#;
@@ -42,23 +43,23 @@ fn keeper_and_worker_are_killed_and_connections_that_begin_later_go_on_without_t
     let (_web, _peer) = (answering(&web), answering(&peer));
     let agent = Agent::ready(cluster, &node, 10, &[]).unwrap();
     agent.until(&web, "capturing").unwrap();
-    let mut inbound = Load::start(&peer, (&web.address(), 8080), RATE, None);
-    let mut outbound = Load::start(&web, (&peer.address(), 8080), RATE, None);
-    [&mut inbound, &mut outbound].into_iter().for_each(|load| load.attempts(SOME));
+    let mut inbound = Load::start(TRAFFIC, &peer, (&web.address(), 8080), RATE, None).unwrap();
+    let mut outbound = Load::start(TRAFFIC, &web, (&peer.address(), 8080), RATE, None).unwrap();
+    [&mut inbound, &mut outbound].into_iter().for_each(|load| load.attempts(SOME).unwrap());
 
     let worker = agent.worker().unwrap();
     let killed = now();
     // The keeper first: it would replace the worker.
     send(agent.keeper(), Signal::KILL).unwrap();
     drop(send(worker, Signal::KILL));
-    [&mut inbound, &mut outbound].into_iter().for_each(|load| load.attempts(SOME));
+    [&mut inbound, &mut outbound].into_iter().for_each(|load| load.attempts(SOME).unwrap());
     let started = Instant::now();
     let again = Agent::start(cluster, &node, 11, &[]).unwrap();
     again.until(&web, "capturing").unwrap();
     let resumed = started.elapsed();
-    [&mut inbound, &mut outbound].into_iter().for_each(|load| load.attempts(SOME));
+    [&mut inbound, &mut outbound].into_iter().for_each(|load| load.attempts(SOME).unwrap());
     for (name, load) in [("in", inbound), ("out", outbound)] {
-        let (attempts, failed) = load.stop();
+        let (attempts, failed) = load.stop().unwrap();
         let late: Vec<_> = failed.iter().filter(|failed| !failed.was_open_at(killed)).collect();
         println!(
             "{name}: {attempts} attempts, {} failed in flight, {} begun later",
@@ -88,24 +89,24 @@ fn a_killed_worker_of_dual_pods_is_replaced_and_queued_connections_are_served() 
     let (_web, _peer) = (answering(&web), answering(&peer));
     let agent = Agent::ready(cluster, &node, 12, &[]).unwrap();
     agent.until(&web, "capturing").unwrap();
-    let mut inbound = Load::start(&peer, (&web.address(), 4143), RATE, None);
-    let mut outbound = Load::start(&web, (&peer.address(), 8080), RATE, Some(4140));
-    [&mut inbound, &mut outbound].into_iter().for_each(|load| load.attempts(SOME));
+    let mut inbound = Load::start(TRAFFIC, &peer, (&web.address(), 4143), RATE, None).unwrap();
+    let mut outbound = Load::start(TRAFFIC, &web, (&peer.address(), 8080), RATE, Some(4140)).unwrap();
+    [&mut inbound, &mut outbound].into_iter().for_each(|load| load.attempts(SOME).unwrap());
     let worker = agent.worker().unwrap();
     let killed = now();
     send(worker, Signal::KILL).unwrap();
     eventually(DEADLINE, "another worker", || agent.worker().ok().filter(|other| *other != worker)).unwrap();
     agent.until(&web, "capturing").unwrap();
-    [&mut inbound, &mut outbound].into_iter().for_each(|load| load.attempts(SOME));
+    [&mut inbound, &mut outbound].into_iter().for_each(|load| load.attempts(SOME).unwrap());
     // A worker that is stopped is as good as dead.
     let stopped = now();
     let worker = agent.worker().unwrap();
     send(worker, Signal::STOP).unwrap();
     eventually(DEADLINE, "another worker", || agent.worker().ok().filter(|other| *other != worker)).unwrap();
     agent.until(&web, "capturing").unwrap();
-    [&mut inbound, &mut outbound].into_iter().for_each(|load| load.attempts(SOME));
+    [&mut inbound, &mut outbound].into_iter().for_each(|load| load.attempts(SOME).unwrap());
     for (name, load) in [("in", inbound), ("out", outbound)] {
-        let (attempts, failed) = load.stop();
+        let (attempts, failed) = load.stop().unwrap();
         let accepted = |failed: &&Failed| failed.was_open_at(killed) || failed.was_open_at(stopped);
         let unexcused: Vec<_> = failed.iter().filter(|failed| !accepted(failed)).collect();
         println!(
@@ -131,20 +132,20 @@ fn an_agent_gives_way_to_the_next_one_without_a_failed_connection() {
     old.until(&web, "capturing").unwrap();
     old.until(&dual, "capturing").unwrap();
     let mut loads = [
-        ("transparent in", Load::start(&peer, (&web.address(), 8080), RATE / 2, None)),
-        ("transparent out", Load::start(&web, (&peer.address(), 8080), RATE / 2, None)),
-        ("dual in", Load::start(&peer, (&dual.address(), 4143), RATE / 2, None)),
-        ("dual out", Load::start(&dual, (&peer.address(), 8080), RATE / 2, Some(4140))),
+        ("transparent in", Load::start(TRAFFIC, &peer, (&web.address(), 8080), RATE / 2, None).unwrap()),
+        ("transparent out", Load::start(TRAFFIC, &web, (&peer.address(), 8080), RATE / 2, None).unwrap()),
+        ("dual in", Load::start(TRAFFIC, &peer, (&dual.address(), 4143), RATE / 2, None).unwrap()),
+        ("dual out", Load::start(TRAFFIC, &dual, (&peer.address(), 8080), RATE / 2, Some(4140)).unwrap()),
     ];
-    loads.iter_mut().for_each(|(_, load)| load.attempts(SOME / 2));
+    loads.iter_mut().for_each(|(_, load)| load.attempts(SOME / 2).unwrap());
     let new = Agent::ready(cluster, &node, 14, &[]).unwrap();
     new.until(&web, "capturing").unwrap();
     new.until(&dual, "capturing").unwrap();
     // As a DaemonSet does with maxSurge: the old one ends once the new one is ready.
     old.end().unwrap();
-    loads.iter_mut().for_each(|(_, load)| load.attempts(SOME / 2));
+    loads.iter_mut().for_each(|(_, load)| load.attempts(SOME / 2).unwrap());
     for (name, load) in loads {
-        let (attempts, failed) = load.stop();
+        let (attempts, failed) = load.stop().unwrap();
         println!("{name}: {attempts} attempts, {} failed", failed.len());
         assert!(attempts > 100 && failed.is_empty(), "{name}: {failed:?}");
     }

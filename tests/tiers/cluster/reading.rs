@@ -12,7 +12,7 @@ use nodetap_tests::wait::{DEADLINE, eventually};
 use nodetap_tests::{http, nodetap, records};
 use serde_json::{Value, json};
 
-use crate::support::{annotated, condition, serving};
+use crate::support::{annotated, serving};
 
 /// Where the agent answers the controller.
 const QUERY: u16 = 19_465;
@@ -55,8 +55,8 @@ fn a_user_with_rights_in_one_namespace_reads_that_one_and_no_other() {
         .unwrap();
     let replicas = [Replica::start(cluster, "one").unwrap(), Replica::start(cluster, "two").unwrap()];
     for pod in &pods {
-        let captured = eventually(DEADLINE, "capture", || condition(pod).filter(|said| said["status"] == "True"));
-        assert!(captured.is_ok(), "{:?}; the agent said: {}", condition(pod), agent.so_far(Stream::Err));
+        let captured = eventually(DEADLINE, "capture", || pod.condition().filter(|said| said["status"] == "True"));
+        assert!(captured.is_ok(), "{:?}; the agent said: {}", pod.condition(), agent.so_far(Stream::Err));
         for number in 0..3 {
             let at = format!("{}:8080", pod.address()).parse().unwrap();
             http::get_over(caller.dial(at).unwrap(), &format!("/{number}")).unwrap();

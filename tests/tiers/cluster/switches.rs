@@ -12,7 +12,7 @@ use nodetap_tests::wait::{DEADLINE, eventually};
 use nodetap_tests::{http, nodetap, process, records};
 use serde_json::{Value, json};
 
-use crate::support::{annotated, condition, serving};
+use crate::support::{annotated, serving};
 
 /// The namespace that the agents of these tests call their own.
 const OURS: &str = "default";
@@ -76,7 +76,7 @@ fn a_pause_stops_all_capture_and_a_resume_goes_on_also_for_an_agent_that_begins_
     let paused = Paused::all(cluster);
     for (web, _) in &webs {
         let said = eventually(DEADLINE, "a condition that says so", || {
-            condition(web).filter(|said| said["status"] == "False")
+            web.condition().filter(|said| said["status"] == "False")
         });
         // Callers of the reverse proxy are served for a while.
         let reason = said.unwrap()["reason"].clone();
@@ -163,7 +163,7 @@ fn ports_that_neither_annotation_nor_manifest_names_are_those_that_services_send
     let ports = |expected: Value| {
         let mut last = Value::Null;
         let seen = eventually(DEADLINE, "ports", || {
-            let said = condition(&web)?;
+            let said = web.condition()?;
             last = serde_json::from_str(said["message"].as_str()?).ok()?;
             (last["ports"] == expected).then_some(())
         });

@@ -15,7 +15,7 @@ use nodetap_tests::wait::{DEADLINE, eventually};
 use nodetap_tests::{nodetap, records};
 use serde_json::{Value, json};
 
-use crate::support::{Served, condition};
+use crate::support::{Served, TRAFFIC};
 
 const LABEL: &str = "nodetap.io/sidecar";
 /// Where Envoy calls the application, and where ours is called in its place.
@@ -61,7 +61,7 @@ fn until_calls_us(of: &Served, replica: &Replica<'_>, wanted: bool) {
         panic!(
             "{error} ({wanted}): {:?}, {:?}; the controller said: {}",
             label(of),
-            condition(&of.member),
+            of.member.pod().condition(),
             replica.log()
         )
     });
@@ -96,15 +96,15 @@ fn a_dual_pod_by_the_published_annotations_is_captured_both_ways_and_nothing_fai
     peer.reaches(&web);
     web.reaches(&peer);
     let before = outbound(mesh, &web);
-    let load = Load::start(peer.member.pod(), "app", (&web.address, 80), 4, None).unwrap();
+    let load = Load::start(TRAFFIC, peer.member.pod(), (&web.address, 80), 200, None).unwrap();
 
     let agent = Agent::ready(cluster, &node, 3, &[]).unwrap();
     let replica = Replica::start(cluster, "writes").unwrap();
     until_calls_us(&web, &replica, true);
     assert_eq!(label(&web).as_deref(), Some("pod-web"));
     let said =
-        eventually(DEADLINE, "the condition", || condition(&web.member).filter(|it| it["reason"] == "Capturing"));
-    said.unwrap_or_else(|error| panic!("{error}: {:?}", condition(&web.member)));
+        eventually(DEADLINE, "the condition", || web.member.pod().condition().filter(|it| it["reason"] == "Capturing"));
+    said.unwrap_or_else(|error| panic!("{error}: {:?}", web.member.pod().condition()));
     let ours = sidecars(mesh, &shop);
     assert_eq!(ours.len(), 1, "{ours:?}");
     let port = json!({"number": 8080, "protocol": "HTTP", "name": "http-8080"});
@@ -195,7 +195,7 @@ fn a_dry_run_says_what_would_be_written_and_writes_nothing() {
     let (shop, node) = (cluster.namespace().unwrap(), Node::new().unwrap().of(NAMESPACE));
     let web = Served::new(mesh, &shop, "web", &dual());
     let agent = Agent::ready(cluster, &node, 4, &[]).unwrap();
-    eventually(DEADLINE, "listeners", || condition(&web.member).filter(|said| said["status"] == "True")).unwrap();
+    eventually(DEADLINE, "listeners", || web.member.pod().condition().filter(|said| said["status"] == "True")).unwrap();
     let kubeconfig = cluster.kubeconfig();
     let dry = |output: &str| {
         let mut command: Command = nodetap::command(&["controller", "--dry-run", "-o", output, "--kubeconfig"]);

@@ -1,9 +1,8 @@
 //! What the tests of the mesh have in common: a server that tells what it is asked with, a client, and Services.
 
-use std::process::Command;
-
 use nodetap_tests::cluster::inside::Inside;
 use nodetap_tests::cluster::pod;
+use nodetap_tests::cluster::python::{ASK, python};
 use nodetap_tests::mesh::Mesh;
 use nodetap_tests::mesh::member::Member;
 use nodetap_tests::process::Stream;
@@ -24,17 +23,8 @@ const SERVE: &str = "import http.server, json, socket\n\
     server = Server(('::', 8080), Handler)\n\
     print('listening', flush=True)\nserver.serve_forever()\n";
 
-/// Asks a URL and prints what it was told, or why it was not.
-const ASK: &str = "import sys, urllib.request\n\
-    proxies = {'http': sys.argv[2]} if len(sys.argv) > 2 else {}\n\
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))\n\
-    print(opener.open(sys.argv[1], timeout=10).read().decode())\n";
-
-fn python(script: &str, arguments: &[&str]) -> Command {
-    let mut python = Command::new("/usr/bin/python3");
-    python.args(["-c", script]).args(arguments);
-    python
-}
+/// The program that makes traffic.
+pub(crate) const TRAFFIC: &str = env!("CARGO_BIN_EXE_nodetap-traffic");
 
 /// A member with a server in its container `app`, and a Service of its name that sends it port 80.
 #[derive(Debug)]
@@ -97,12 +87,6 @@ impl Served {
         });
         found.unwrap_or_else(|error| panic!("{error}; at last: {last}"));
     }
-}
-
-/// The condition of ours.
-pub(crate) fn condition(member: &Member) -> Option<Value> {
-    let conditions = member.pod().object().ok()?["status"]["conditions"].as_array()?.clone();
-    conditions.into_iter().find(|one| one["type"] == "nodetap.io/Capturing")
 }
 
 /// What was said to be asked for, whatever the request's own id is.

@@ -12,7 +12,7 @@ use nodetap_tests::wait::{DEADLINE, eventually};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Served, condition, without_ids};
+use crate::support::{Served, TRAFFIC, without_ids};
 
 /// What Envoy says of a request, but for what is another at each: times, ports that clients have, ids.
 fn telling(line: &Value) -> Value {
@@ -58,7 +58,8 @@ fn a_pod_is_captured_in_and_out_and_neither_the_mesh_nor_the_programs_see_a_diff
     let asked = json!({"nodetap.io/inject": "true", "nodetap.io/reset-older-connections": "true"});
     web.member.pod().annotate(&asked).unwrap();
     agent.until(web.member.pod(), "capturing").unwrap();
-    let said = eventually(DEADLINE, "the condition", || condition(&web.member).filter(|said| said["status"] == "True"));
+    let said =
+        eventually(DEADLINE, "the condition", || web.member.pod().condition().filter(|said| said["status"] == "True"));
     assert_eq!(said.unwrap()["reason"], "Capturing");
 
     // They are closed once they were idle for a while.
@@ -98,7 +99,8 @@ fn capture_comes_goes_and_dies_under_load_and_what_begins_later_does_not_fail() 
     // Envoy keeps its connections to the application: those are captured that it makes from now on.
     web.reaches(&peer);
     peer.reaches(&web);
-    let load = |from: &Served, to: &Served| Load::start(from.member.pod(), "app", (&to.address, 80), 4, None).unwrap();
+    let load =
+        |from: &Served, to: &Served| Load::start(TRAFFIC, from.member.pod(), (&to.address, 80), 100, None).unwrap();
     let (inbound, outbound) = (load(&peer, &web), load(&web, &peer));
     let begun = Instant::now();
     sleep(Duration::from_secs(1));
@@ -113,8 +115,10 @@ fn capture_comes_goes_and_dies_under_load_and_what_begins_later_does_not_fail() 
     again.until(web.member.pod(), "capturing").unwrap();
     sleep(Duration::from_secs(1));
     web.member.pod().annotate(&json!({"nodetap.io/inject": null})).unwrap();
-    eventually(DEADLINE, "the end of capture", || condition(&web.member).filter(|said| said["status"] == "False"))
-        .unwrap();
+    eventually(DEADLINE, "the end of capture", || {
+        web.member.pod().condition().filter(|said| said["status"] == "False")
+    })
+    .unwrap();
     sleep(Duration::from_secs(1));
     let took = begun.elapsed().as_secs_f64();
     for (name, load) in [("in", inbound), ("out", outbound)] {

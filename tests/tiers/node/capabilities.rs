@@ -6,12 +6,12 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use nodetap_tests::cluster::images;
-use nodetap_tests::cluster::pod::{self, BarePod};
+use nodetap_tests::cluster::pod::{self, BarePod, capturing};
 use nodetap_tests::wait::{DEADLINE, eventually};
 use nodetap_tests::{http, records};
 use serde_json::{Value, json};
 
-use crate::deployed::{Deployed, capturing, objects};
+use crate::deployed::{Deployed, objects};
 
 /// A connection on which nothing happens for so long is idle to the agent, and more.
 const IDLE: Duration = Duration::from_secs(3);

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use nodetap_tests::cluster::Cluster;
+use nodetap_tests::cluster::pod::capturing;
 use nodetap_tests::nodetap;
 use nodetap_tests::wait::{DEADLINE, eventually};
 use serde_json::Value;
@@ -73,9 +74,4 @@ impl Deployed {
         });
         found.unwrap_or_else(|error| panic!("{error:#}: {}", self.log("daemonset/nodetap-agent")))
     }
-}
-
-/// Our condition of a pod.
-pub(crate) fn capturing(pod: &Value) -> Option<&Value> {
-    pod["status"]["conditions"].as_array()?.iter().find(|one| one["type"] == "nodetap.io/Capturing")
 }

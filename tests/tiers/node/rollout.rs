@@ -9,12 +9,12 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use nodetap_tests::bars::bar;
 use nodetap_tests::cluster::images;
-use nodetap_tests::cluster::pod::{self, BarePod};
+use nodetap_tests::cluster::pod::{self, BarePod, capturing};
 use nodetap_tests::wait::{DEADLINE, eventually};
 use nodetap_tests::{http, peers, records};
 use serde_json::{Value, json};
 
-use crate::deployed::{Deployed, capturing};
+use crate::deployed::Deployed;
 
 /// Connections that each of the four loads begins a second.
 const RATE: u32 = 125;

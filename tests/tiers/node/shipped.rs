@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 
+use nodetap_tests::cluster::pod::capturing;
 use nodetap_tests::cluster::{Cluster, images};
 use nodetap_tests::wait::{DEADLINE, eventually};
 use nodetap_tests::{http, records};
 use serde_json::{Value, json};
 
-use crate::deployed::{Deployed, capturing, objects};
+use crate::deployed::{Deployed, objects};
 
 #[test]
 fn the_daemonset_as_shipped_captures_pods_with_the_rights_and_capabilities_that_it_has() {
