@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Service as Object;
+use k8s_openapi::api::core::v1::{Service as Object, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{Api, Client};
+use nodetap_core::mesh::snapshot::Target;
 use tokio::sync::watch;
 
 use super::follow::{Change, Subject, follow};
@@ -23,14 +24,6 @@ pub struct Service {
     pub selector: BTreeMap<String, String>,
     /// Where it sends there, of TCP.
     pub targets: Vec<Target>,
-}
-
-/// A port of a pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
-    Number(u16),
-    /// The name of a container's port.
-    Name(String),
 }
 
 impl Service {
@@ -53,21 +46,30 @@ pub async fn follow_all(
     }
 }
 
+/// The TCP ones of a Service's ports.
+pub fn tcp(ports: Option<Vec<ServicePort>>) -> impl Iterator<Item = ServicePort> {
+    let is_tcp = |port: &ServicePort| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP");
+    ports.unwrap_or_default().into_iter().filter(is_tcp)
+}
+
+/// Where a Service's port leads in a pod.
+pub fn target(port: &ServicePort) -> Option<Target> {
+    let number = match &port.target_port {
+        Some(IntOrString::String(name)) => return Some(Target::Name(name.clone())),
+        Some(IntOrString::Int(number)) => *number,
+        None => port.port,
+    };
+    u16::try_from(number).ok().map(Target::Number)
+}
+
 fn keep(object: Object) -> Option<Service> {
     let spec = object.spec.unwrap_or_default();
-    let is_tcp = |protocol: &Option<String>| protocol.as_deref().is_none_or(|protocol| protocol == "TCP");
-    let ports = spec.ports.unwrap_or_default().into_iter().filter(|port| is_tcp(&port.protocol)).take(PORTS);
-    let target = |port: k8s_openapi::api::core::v1::ServicePort| match port.target_port {
-        Some(IntOrString::String(name)) => Some(Target::Name(name)),
-        Some(IntOrString::Int(number)) => u16::try_from(number).ok().map(Target::Number),
-        None => u16::try_from(port.port).ok().map(Target::Number),
-    };
     Some(Service {
         namespace: object.metadata.namespace?,
         name: object.metadata.name?,
         // A Service without one is told of all the same: it may have had one before.
         selector: spec.selector.unwrap_or_default(),
-        targets: ports.filter_map(target).collect(),
+        targets: tcp(spec.ports).take(PORTS).filter_map(|port| target(&port)).collect(),
     })
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nodetap_core::exchange::{Target, TargetKind};
+use nodetap_core::mesh::snapshot::Target as Port;
 use nodetap_core::pod::config::{Config, Ignore as Said};
 use nodetap_core::pod::facts::Pod;
 
@@ -16,7 +17,7 @@ use crate::agent::held::Rules;
 use crate::agent::left_alone::LeftAlone;
 use crate::capture::Ignore;
 use crate::cluster::pods;
-use crate::cluster::services::{Service, Target as Port};
+use crate::cluster::services::Service;
 use crate::netlink::routes::Prefix;
 use crate::netns::Netns;
 

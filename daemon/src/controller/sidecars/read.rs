@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Service as ServiceObject;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use nodetap_core::mesh::protocol::Protocol;
 use nodetap_core::mesh::sidecar::{Sidecar, Spec};
-use nodetap_core::mesh::snapshot::{Capture, Endpoint, Mesh, Pod, PodKey, Service, ServicePort, Target, Workload};
+use nodetap_core::mesh::snapshot::{Capture, Endpoint, Mesh, Pod, PodKey, Service, ServicePort, Workload};
 use nodetap_core::pod::condition;
 use serde_json::Value;
 
 use super::objects::{ContainerSpec, NodeObject, PodObject, beginning, is_true};
+use crate::cluster::services;
 
 /// The container of Istio's proxy.
 const PROXY: &str = "istio-proxy";
@@ -115,18 +115,11 @@ pub(super) fn service(object: ServiceObject) -> Option<Service> {
     let spec = object.spec.unwrap_or_default();
     // Without a selector it sends nothing, and what was known of it before has to go.
     let selector = spec.selector.filter(|_| spec.type_.as_deref() != Some("ExternalName")).unwrap_or_default();
-    let ports =
-        spec.ports.unwrap_or_default().into_iter().filter(|one| one.protocol.as_deref().is_none_or(|it| it == "TCP"));
-    let ports = ports.filter_map(|one| {
+    let ports = services::tcp(spec.ports).filter_map(|one| {
         let number = u16::try_from(one.port).ok()?;
-        let name = one.name.unwrap_or_default();
         Some(ServicePort {
-            protocol: Protocol::of(number, &name, one.app_protocol.as_deref()),
-            target: match one.target_port {
-                None => Target::Number(number),
-                Some(IntOrString::Int(target)) => Target::Number(u16::try_from(target).ok()?),
-                Some(IntOrString::String(name)) => Target::Name(name),
-            },
+            protocol: Protocol::of(number, one.name.as_deref().unwrap_or_default(), one.app_protocol.as_deref()),
+            target: services::target(&one)?,
         })
     });
     Some(Service {
