@@ -43,29 +43,20 @@ impl Known {
     /// Takes in what was seen.
     pub(super) fn take(&mut self, seen: Seen, now: Instant) {
         match seen {
-            Seen::Pods(change) => put(&mut self.pods, change, |one| one.pod.key.uid.clone(), |one| *one),
+            Seen::Pods(change) => put(&mut self.pods, change, |one| one.pod.key.uid.clone(), |one, _| *one),
             Seen::Services(change) => {
-                put(&mut self.services, change, |one| (one.namespace.clone(), one.name.clone()), |it| it)
+                put(&mut self.services, change, |one| (one.namespace.clone(), one.name.clone()), |it, _| it)
             }
             Seen::Sidecars(change) => {
-                put(&mut self.sidecars, change, |one| (one.namespace.clone(), one.name.clone()), |it| it)
+                put(&mut self.sidecars, change, |one| (one.namespace.clone(), one.name.clone()), |it, _| it)
             }
-            Seen::Nodes(change) => put(&mut self.nodes, change, |(name, _)| name.clone(), |(_, ready)| ready),
+            Seen::Nodes(change) => put(&mut self.nodes, change, |(name, _)| name.clone(), |(_, ready), _| ready),
             Seen::Leases(change) => {
-                let before = self.leases.clone().unwrap_or_default();
-                let since = |node: &str, renewed: &Renewed| match before.get(node) {
-                    Some((known, at)) if known == renewed => *at,
-                    _ => now,
+                let since = |(_, renewed): (String, Renewed), before: Option<&(Renewed, Instant)>| match before {
+                    Some((known, at)) if *known == renewed => (renewed, *at),
+                    _ => (renewed, now),
                 };
-                put(
-                    &mut self.leases,
-                    change,
-                    |(node, _)| node.clone(),
-                    |(node, renewed)| {
-                        let at = since(&node, &renewed);
-                        (renewed, at)
-                    },
-                );
+                put(&mut self.leases, change, |(node, _)| node.clone(), since);
             }
         }
     }
@@ -113,14 +104,28 @@ fn away(
     (nodes.get(node) == Some(&false)).then(|| format!("node {node} is not ready"))
 }
 
-fn put<K, V, W>(place: &mut Option<HashMap<K, W>>, change: Change<V>, key: impl Fn(&V) -> K, keep: impl Fn(V) -> W)
-where
+/// `keep` is shown what was known of the same one before.
+fn put<K, V, W>(
+    place: &mut Option<HashMap<K, W>>,
+    change: Change<V>,
+    key: impl Fn(&V) -> K,
+    keep: impl Fn(V, Option<&W>) -> W,
+) where
     K: std::hash::Hash + Eq,
 {
+    let known = place.get_or_insert_default();
+    let kept = |one: V, known: &HashMap<K, W>| {
+        let key = key(&one);
+        let value = keep(one, known.get(&key));
+        (key, value)
+    };
     match change {
-        Change::All(all) => *place = Some(all.into_iter().map(|one| (key(&one), keep(one))).collect()),
-        Change::Applied(one) => drop(place.get_or_insert_default().insert(key(&one), keep(one))),
-        Change::Gone(one) => drop(place.get_or_insert_default().remove(&key(&one))),
+        Change::All(all) => *known = all.into_iter().map(|one| kept(one, known)).collect(),
+        Change::Applied(one) => {
+            let (key, value) = kept(one, known);
+            known.insert(key, value);
+        }
+        Change::Gone(one) => drop(known.remove(&key(&one))),
     }
 }
 
