@@ -82,7 +82,7 @@ pub(super) struct Tapped<'a> {
 impl<'a> Tapped<'a> {
     pub(super) fn new(desk: &'a Desk, clock: &'a Clock, destination: &'a Destination, tick: &'a Tick) -> Self {
         let ignored = desk.group.steering.ignores(&destination.connection);
-        Self::of(desk, clock, &destination.connection, tick, (!ignored).then(|| Some(clock.elapsed())))
+        Self::of(desk, clock, &destination.connection, tick, Some(clock.elapsed()), ignored)
     }
 
     /// Of a connection to the forward proxy, which has no server yet.
@@ -92,7 +92,7 @@ impl<'a> Tapped<'a> {
         connection: &'a Arc<Connection>,
         tick: &'a Tick,
     ) -> Self {
-        Self::of(desk, clock, connection, tick, Some(None))
+        Self::of(desk, clock, connection, tick, None, false)
     }
 
     fn of(
@@ -100,12 +100,11 @@ impl<'a> Tapped<'a> {
         clock: &'a Clock,
         connection: &'a Arc<Connection>,
         tick: &'a Tick,
-        // Nothing: it is left alone.
-        connected: Option<Option<Micros>>,
+        connected: Option<Micros>,
+        ignored: bool,
     ) -> Self {
-        let tap = connected
-            .filter(|_| desk.group.sink.wants_records())
-            .map(|at| Box::new(Tap::new(Arc::clone(connection), at, desk.group.share(&desk.shared.limits))));
+        let tap = (!ignored && desk.group.sink.wants_records())
+            .then(|| Box::new(Tap::new(Arc::clone(connection), connected, desk.group.share(&desk.shared.limits))));
         Self {
             desk,
             clock,

@@ -82,6 +82,11 @@ impl Held {
         Ok(())
     }
 
+    /// Is anything steered?
+    pub(in crate::agent) fn steers(&self) -> bool {
+        self.steering.inbound || self.steering.outbound
+    }
+
     /// Closes idle connections that are older than the hooks; the others stay until they are idle, and are counted.
     pub(in crate::agent) fn close_older(&mut self) -> Result<(), String> {
         if let Some(hooked) = &self.hooks {

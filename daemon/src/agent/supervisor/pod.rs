@@ -412,7 +412,7 @@ impl Pod {
         held.set_root(root);
         // Those that were in use may be idle now.
         if config.reset_older_connections
-            && held.observe().steering.any()
+            && held.steers()
             && let Err(error) = held.close_older()
         {
             tracing::debug!(error, pod = self.api.name, "older connections stay");
