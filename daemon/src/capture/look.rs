@@ -1,7 +1,7 @@
 //! What the hooks cannot see of the listening sockets in a target's namespace, looked up from time to time: those of
 //! others, those that are older than the hooks, and the processes behind the target's own.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
@@ -48,18 +48,21 @@ impl Picture {
         &self.listening
     }
 
-    /// Brings it and the hooks up to date with `all` listeners of the namespace. `groups`: the target's control groups;
-    /// `ours`: the addresses of our own listeners.
+    /// Brings it and the hooks up to date with the listeners of the namespace. `look` finds all of them; `groups`: the
+    /// target's control groups; `ours`: the addresses of our own listeners.
+    ///
+    /// # Errors
+    /// When the first look fails: nothing is changed then.
     pub(super) fn update(
         &mut self,
-        all: impl IntoIterator<Item = Listener>,
+        look: impl Fn() -> io::Result<BTreeMap<u64, Listener>>,
         maps: &Maps,
         groups: &[PathBuf],
         ours: &BTreeSet<SocketAddr>,
         processes: &Processes,
-    ) {
+    ) -> io::Result<()> {
         // A thread of the data plane owns these, and nobody else can: they need no look at the hooks' list.
-        let all: Vec<Listener> = all.into_iter().filter(|listener| !ours.contains(&listener.address)).collect();
+        let all: Vec<Listener> = look()?.into_values().filter(|listener| !ours.contains(&listener.address)).collect();
         let (known, rest): (Vec<Listener>, Vec<Listener>) =
             all.into_iter().partition(|listener| maps.is_own(listener.cookie));
         let inside = if rest.is_empty() { HashSet::new() } else { ids(groups) };
@@ -67,11 +70,14 @@ impl Picture {
             // What is bound to a device does not take what we dial from loopback.
             rest.into_iter().partition(|listener| listener.device == 0 && inside.contains(&listener.cgroup));
         self.update_foreign(&others, maps);
-        let addresses =
-            |listeners: &[Listener]| listeners.iter().map(|listener| listener.address).collect::<BTreeSet<_>>();
-        let mut older_now = addresses(&older);
-        // Those whose count was taken out in the very moment in which they began.
-        older_now.extend(addresses(&known).into_iter().filter(|known| !maps.counts_listeners(*known)));
+        let mut older_now = unheard(&known, &older, maps, |_| true);
+        // A socket that ended since the look is as unknown to the hooks as an older one, but is not found again. Taken for
+        // older, it would have callers steered to us whom the kernel refuses.
+        if !older_now.is_subset(&self.older) {
+            let again = look()?;
+            let still = unheard(&known, &older, maps, |cookie| again.contains_key(&cookie));
+            older_now.retain(|endpoint| still.contains(endpoint));
+        }
         apply(&mut self.older, &older_now, |endpoint, set| maps.set_older(endpoint, set));
         let own = || known.iter().chain(&older);
         let v6only = own().filter(|listener| listener.v6only).map(|listener| listener.address).collect();
@@ -86,6 +92,7 @@ impl Picture {
         };
         self.listening = known.iter().map(listening(false)).chain(older.iter().map(listening(true))).collect();
         self.find_processes(&known.iter().chain(&older).copied().collect::<Vec<_>>(), groups, processes);
+        Ok(())
     }
 
     /// The hooks were taken off a group: its sockets are somebody else's from now on. `groups`: those that are left.
@@ -123,6 +130,14 @@ impl Picture {
             processes.learn(&unknown, &inside);
         }
     }
+}
+
+/// Endpoints, of sockets that are `there`, whose end the hooks would not tell: they saw no beginning, or its count was taken
+/// out in that very moment.
+fn unheard(known: &[Listener], older: &[Listener], maps: &Maps, there: impl Fn(u64) -> bool) -> BTreeSet<SocketAddr> {
+    let uncounted = known.iter().filter(|one| maps.is_own(one.cookie) && !maps.counts_listeners(one.address));
+    let unseen = older.iter().filter(|one| !maps.is_own(one.cookie));
+    uncounted.chain(unseen).filter(|one| there(one.cookie)).map(|one| one.address).collect()
 }
 
 /// Brings `known` and the hooks to `now`; what they do not take is tried again at the next look.

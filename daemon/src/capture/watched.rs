@@ -172,14 +172,14 @@ impl Watched {
 
     /// Brings the hooks' picture of listeners up to date.
     pub(super) fn sync(&self) {
-        let all = match within(&*self.namespace, listeners) {
-            Ok(all) => all,
-            Err(error) => return tracing::debug!(%error, "cannot list listening sockets"),
-        };
         let mut state = self.state();
         let State { picture, groups, ended, .. } = &mut *state;
-        if !*ended {
-            picture.update(all.into_values(), &self.maps, groups, &self.ours, &self.processes);
+        if *ended {
+            return;
+        }
+        let look = || within(&*self.namespace, listeners);
+        if let Err(error) = picture.update(look, &self.maps, groups, &self.ours, &self.processes) {
+            tracing::debug!(%error, "cannot list listening sockets");
         }
     }
 
