@@ -3,8 +3,10 @@
 //!
 //! Reading order: [`ulid`] names things, [`exchange`] is what the data plane produces, [`head`] and [`url`] read what
 //! is in it, [`redact`] takes secrets out, [`segment`] is how it lies on disk, [`record`] how it is shown as JSON.
-//! [`pod`] stands apart: what becomes of a pod that asks to be captured; and [`mesh`]: what that takes beside Istio.
+//! [`pod`] stands apart: what becomes of a pod that asks to be captured; and [`mesh`]: what that takes beside Istio;
+//! [`checkup`] says of both what there is to say to whoever asks.
 
+pub mod checkup;
 pub mod curl;
 pub mod decode;
 pub mod excerpt;
