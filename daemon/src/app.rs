@@ -51,8 +51,8 @@ enum Command {
     Ca(ca::Command),
     /// Say what the pods of a manifest would get
     Lint(Lint),
-    /// Check whether this machine can run nodetap
-    Doctor(doctor::Doctor),
+    /// Check whether this machine can run nodetap; or say of pods what is captured, and why not
+    Doctor(Box<doctor::Doctor>),
     /// The first process of `nodetap run`
     #[command(name = child::SUBCOMMAND, hide = true)]
     RunInCgroup(RunInCgroup),

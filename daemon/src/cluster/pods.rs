@@ -1,11 +1,12 @@
 //! The pods of one node, cut down to what the agent goes by. Whole pods hold ten times as much: most of it is never
 //! read from the answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Client};
 use nodetap_core::mesh::names::LABEL;
+use nodetap_core::pod::facts;
 use serde::{Deserialize, Serialize};
 
 use super::follow::{Change, Subject, follow};
@@ -44,6 +45,39 @@ pub struct Pod {
     pub containers: Vec<Container>,
     /// Our condition, as it stands.
     pub condition: Option<Condition>,
+}
+
+impl Pod {
+    /// As decisions are made of it. `service_ports`: those that Services send it.
+    pub fn facts(&self, service_ports: BTreeSet<u16>) -> facts::Pod {
+        let kind = |kind| match kind {
+            Kind::App => facts::Kind::App,
+            Kind::Init => facts::Kind::Init,
+            Kind::Sidecar => facts::Kind::Sidecar,
+            Kind::Ephemeral => facts::Kind::Ephemeral,
+        };
+        let container = |container: &Container| facts::Container {
+            name: container.name.clone(),
+            kind: kind(container.kind),
+            image: container.image.clone(),
+            id: container.id.clone(),
+            ports: container.ports.iter().copied().collect(),
+        };
+        facts::Pod {
+            uid: self.uid.clone(),
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            annotations: self.annotations.clone(),
+            host_network: self.host_network,
+            runtime_class: self.runtime_class.clone(),
+            addresses: self.ips.iter().copied().collect(),
+            ended: matches!(self.phase.as_str(), "Succeeded" | "Failed"),
+            mesh: self.mesh,
+            redirected: self.redirected,
+            containers: self.containers.iter().map(container).collect(),
+            service_ports,
+        }
+    }
 }
 
 /// How a container runs.

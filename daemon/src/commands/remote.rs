@@ -28,7 +28,7 @@ const NO_API: &str = "this cluster has no nodetap API: `kubectl apply -k deploy/
 
 /// How to reach the cluster.
 #[derive(Debug, Clone, Default, Args)]
-pub(super) struct Access {
+pub(crate) struct Access {
     /// Context of the kubeconfig [default: the current one]
     #[arg(long, value_name = "NAME")]
     pub(super) context: Option<String>,
@@ -65,15 +65,15 @@ impl Cluster {
 }
 
 /// A client, and the namespace of its context.
-pub(super) struct Connection {
-    pub(super) runtime: Runtime,
-    pub(super) client: Client,
-    pub(super) namespace: String,
+pub(crate) struct Connection {
+    pub(crate) runtime: Runtime,
+    pub(crate) client: Client,
+    pub(crate) namespace: String,
 }
 
 impl Access {
     /// Nothing is sent yet.
-    pub(super) fn connect(&self) -> Result<Connection, Failure> {
+    pub(crate) fn connect(&self) -> Result<Connection, Failure> {
         let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = built.map_err(|error| Failure::new(format!("no runtime: {error}")))?;
         let config = runtime.block_on(self.config())?;
@@ -276,7 +276,7 @@ fn say(notice: &NoticeRecord) {
 }
 
 /// An error and what caused it.
-pub(super) fn one_line(error: &dyn std::error::Error) -> String {
+pub(crate) fn one_line(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

@@ -16,7 +16,7 @@ mod merge;
 mod metrics;
 pub mod options;
 mod resolve;
-mod sidecars;
+pub(crate) mod sidecars;
 mod source;
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ use nodetap_core::pod::wish::Wish;
 
 use super::names::{self, Meaning};
 use super::pod::Pod;
-use super::rules::{self, facts};
+use super::rules;
 use super::{Event, Node, SERVICES, STRANGERS, Supervisor};
 use crate::agent::wire::Message;
 use crate::agent::worker::{NODE, PODS};
@@ -234,7 +234,7 @@ impl Supervisor {
         let first = (pod.api.namespace.clone(), String::new());
         let around = self.services.range(first..).take_while(|((namespace, _), _)| *namespace == pod.api.namespace);
         let ports = rules::service_ports(&pod.api, around.map(|(_, service)| service));
-        let facts = facts(&pod.api, ports);
+        let facts = pod.api.facts(ports);
         let decision = Decision::of(&facts, self.namespaces.get(&pod.api.namespace).unwrap_or(&nothing));
         // Only there it makes a difference what Services say.
         let guesses = |config: &Config| config.proxy_type.reverses() && config.ports.is_none();

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use nodetap_core::exchange::{Target, TargetKind};
 use nodetap_core::mesh::snapshot::Target as Port;
 use nodetap_core::pod::config::{Config, Ignore as Said};
-use nodetap_core::pod::facts::Pod;
 
 use super::names::Names;
 use crate::agent::explicit::Tls;
@@ -143,36 +142,4 @@ pub(super) fn service_ports<'a>(pod: &pods::Pod, services: impl Iterator<Item = 
         Port::Name(name) => named(name),
     };
     services.filter(selects).flat_map(|service| &service.targets).filter_map(port).collect()
-}
-
-/// The pod as decisions are made of it.
-pub(super) fn facts(pod: &pods::Pod, service_ports: BTreeSet<u16>) -> Pod {
-    use nodetap_core::pod::facts::{Container, Kind};
-    let kind = |kind| match kind {
-        pods::Kind::App => Kind::App,
-        pods::Kind::Init => Kind::Init,
-        pods::Kind::Sidecar => Kind::Sidecar,
-        pods::Kind::Ephemeral => Kind::Ephemeral,
-    };
-    let container = |container: &pods::Container| Container {
-        name: container.name.clone(),
-        kind: kind(container.kind),
-        image: container.image.clone(),
-        id: container.id.clone(),
-        ports: container.ports.iter().copied().collect(),
-    };
-    Pod {
-        uid: pod.uid.clone(),
-        namespace: pod.namespace.clone(),
-        name: pod.name.clone(),
-        annotations: pod.annotations.clone(),
-        host_network: pod.host_network,
-        runtime_class: pod.runtime_class.clone(),
-        addresses: pod.ips.iter().copied().collect(),
-        ended: matches!(pod.phase.as_str(), "Succeeded" | "Failed"),
-        mesh: pod.mesh,
-        redirected: pod.redirected,
-        containers: pod.containers.iter().map(container).collect(),
-        service_ports,
-    }
 }

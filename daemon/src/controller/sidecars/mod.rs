@@ -3,6 +3,7 @@
 //! nothing is watched but their appearance.
 
 mod known;
+pub(crate) mod lists;
 mod objects;
 mod plan;
 mod read;

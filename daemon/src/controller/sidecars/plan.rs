@@ -2,16 +2,14 @@
 
 use std::fmt::Write as _;
 
-use k8s_openapi::api::core::v1::Service as ServiceObject;
 use kube::Client;
-use kube::api::{Api, ListParams};
 use nodetap_core::mesh::desired::Desired;
 use nodetap_core::mesh::diff::{Observed, diff};
 use nodetap_core::mesh::snapshot::Settings;
 use serde_json::{Value, json};
 
-use super::objects::{PodObject, SidecarObject, SidecarV1, SidecarV1Beta1};
-use super::{Version, known, read, version, write};
+use super::objects::{SidecarObject, SidecarV1, SidecarV1Beta1};
+use super::{Version, lists, version, write};
 use crate::cluster::Connection;
 use crate::controller::options::Output;
 
@@ -42,36 +40,11 @@ struct Plan {
 }
 
 async fn plan<K: SidecarObject>(client: &Client, settings: &Settings) -> kube::Result<(Plan, Vec<Value>)> {
-    let pods = all::<PodObject>(client).await?.into_iter().filter_map(read::pod).collect();
-    let services = all::<ServiceObject>(client).await?.into_iter().filter_map(read::service).collect();
-    let sidecars = all::<K>(client).await?.into_iter().filter_map(|object| {
-        let (metadata, spec) = object.parts();
-        read::sidecar(metadata, &spec)
-    });
-    let snapshot = known::of_lists(pods, services, sidecars.collect(), settings);
+    let snapshot = lists::of::<K>(client, None, settings).await?.snapshot;
     let desired = Desired::of(&snapshot);
     let steps = diff(&desired, &Observed::of(&snapshot)).len();
     let objects = desired.sidecars.values().map(write::object::<K>).collect();
     Ok((Plan { desired, steps }, objects))
-}
-
-/// In pages, so that the server need not hold all at once.
-async fn all<K>(client: &Client) -> kube::Result<Vec<K>>
-where
-    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
-{
-    const PAGE: u32 = 500;
-    let (api, mut found, mut next) = (Api::<K>::all(client.clone()), Vec::new(), None::<String>);
-    loop {
-        let mut params = ListParams::default().limit(PAGE);
-        params.continue_token = next;
-        let page = api.list(&params).await?;
-        found.extend(page.items);
-        next = page.metadata.continue_.filter(|token| !token.is_empty());
-        if next.is_none() {
-            return Ok(found);
-        }
-    }
 }
 
 /// Writing to a string does not fail.

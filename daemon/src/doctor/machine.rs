@@ -1,4 +1,4 @@
-//! `nodetap doctor`: checks this machine and says all of it at once, each finding with the command that mends it.
+//! This machine: what `nodetap run` needs of it, all at once, each finding with the command that mends it.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use nodetap_core::ulid::Ulid;
+use serde_json::{Value, json};
 
 use crate::cgroup::Cgroup;
 use crate::probes::Probes;
@@ -14,10 +15,6 @@ use crate::trust::ca::{self, Ca};
 
 /// The kernel that all programs need: socket operations that know their network namespace.
 const KERNEL: (u32, u32) = (5, 15);
-
-/// No options yet: without a pod it checks this machine.
-#[derive(Debug, Clone, Copy, clap::Args)]
-pub struct Doctor {}
 
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,24 +32,43 @@ enum Verdict {
     Bad(String, String),
 }
 
-impl Doctor {
-    /// Prints the page; exit code 1 when something is wrong.
-    pub fn run(self) -> ExitCode {
-        let findings = examine();
-        let mut out = io::stdout().lock();
-        for finding in &findings {
-            let _ = match &finding.verdict {
-                Verdict::Good(text) => writeln!(out, "ok    {}: {text}", finding.what),
-                Verdict::Note(text) => writeln!(out, "note  {}: {text}", finding.what),
-                Verdict::Bad(text, advice) => writeln!(out, "FAIL  {}: {text}\n      do: {advice}", finding.what),
-            };
-        }
-        let wrong = findings.iter().filter(|finding| matches!(finding.verdict, Verdict::Bad(..))).count();
-        let _ = match wrong {
-            0 => writeln!(out, "`nodetap run -- CMD` works here"),
-            _ => writeln!(out, "`nodetap run` does not work here yet; `nodetap proxy` needs none of this"),
+/// Prints the page; exit code 1 when something is wrong.
+pub(super) fn run(json: bool) -> ExitCode {
+    let findings = examine();
+    let wrong = findings.iter().filter(|finding| matches!(finding.verdict, Verdict::Bad(..))).count();
+    let mut out = io::stdout().lock();
+    if json {
+        let lines: Vec<_> = findings.iter().map(Finding::json).collect();
+        let _ = writeln!(out, "{}", json!({"machine": lines, "wrong": wrong}));
+        return ExitCode::from(u8::from(wrong > 0));
+    }
+    for finding in &findings {
+        let _ = match &finding.verdict {
+            Verdict::Good(text) => writeln!(out, "ok    {}: {text}", finding.what),
+            Verdict::Note(text) => writeln!(out, "note  {}: {text}", finding.what),
+            Verdict::Bad(text, advice) => writeln!(out, "FAIL  {}: {text}\n      do: {advice}", finding.what),
         };
-        ExitCode::from(u8::from(wrong > 0))
+    }
+    let _ = match wrong {
+        0 => writeln!(out, "`nodetap run -- CMD` works here"),
+        _ => writeln!(out, "`nodetap run` does not work here yet; `nodetap proxy` needs none of this"),
+    };
+    ExitCode::from(u8::from(wrong > 0))
+}
+
+impl Finding {
+    /// With the words of a pod's page.
+    fn json(&self) -> Value {
+        let (verdict, text, mend) = match &self.verdict {
+            Verdict::Good(text) => ("good", text, None),
+            Verdict::Note(text) => ("note", text, None),
+            Verdict::Bad(text, advice) => ("wrong", text, Some(advice)),
+        };
+        let mut line = json!({"topic": self.what, "verdict": verdict, "text": text});
+        if let (Some(mend), Some(line)) = (mend, line.as_object_mut()) {
+            line.insert("mend".into(), mend.as_str().into());
+        }
+        line
     }
 }
 
