@@ -60,11 +60,14 @@ enum Command {
         /// In a cluster that is made for it
         #[arg(long)]
         cluster: bool,
+        /// Beside Istio, in a mesh that is made for it
+        #[arg(long, conflicts_with = "cluster")]
+        mesh: bool,
         /// Leave the cluster up until you interrupt
         #[arg(long, requires = "cluster")]
         keep: bool,
         /// A nodetap that is built already
-        #[arg(long, value_name = "FILE", requires = "cluster", hide = true)]
+        #[arg(long, value_name = "FILE", hide = true)]
         program: Option<std::path::PathBuf>,
     },
     /// What the demo captures; it runs inside `nodetap run`
@@ -112,7 +115,8 @@ fn main() -> ExitCode {
         Command::Ebpf { log: true, .. } => ebpf::with_log(),
         Command::Ebpf { check, .. } => ebpf::run(check),
         Command::Test { filter } => test::run(filter.as_deref()),
-        Command::Demo { cluster: true, keep, program } => demo::cluster::run(keep, program.as_deref()),
+        Command::Demo { mesh: true, program, .. } => demo::mesh::run(program.as_deref()),
+        Command::Demo { cluster: true, keep, program, .. } => demo::cluster::run(keep, program.as_deref()),
         Command::Demo { .. } => demo::run(),
         Command::Scene => demo::play(),
         Command::Fuzz { seconds, filter } => fuzz::run(seconds, filter.as_deref()),

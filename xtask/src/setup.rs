@@ -21,6 +21,8 @@ pub(crate) enum Job {
     Demo,
     /// `cargo xtask demo --cluster`
     Cluster,
+    /// `cargo xtask demo --mesh`
+    Mesh,
     /// `cargo xtask bench`
     Bench,
     /// All of these
@@ -44,11 +46,11 @@ pub(crate) fn run(job: Job) -> Result<()> {
         packages::ensure(FOR_TESTS)?;
         peers::ensure()?;
     }
-    if wants(Job::Test) || wants(Job::Cluster) {
+    if wants(Job::Test) || wants(Job::Cluster) || wants(Job::Mesh) {
         packages::ensure(FOR_CLUSTERS)?;
         kubernetes::ensure()?;
     }
-    if wants(Job::Test) {
+    if wants(Job::Test) || wants(Job::Mesh) {
         istio::ensure()?;
     }
     if wants(Job::Demo) {

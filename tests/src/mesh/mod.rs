@@ -13,6 +13,7 @@
 //! takes away (peer metadata, and its ALPN, so that HTTP over mTLS on a port without a protocol is plain TCP here).
 
 pub mod member;
+pub mod served;
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -3,13 +3,13 @@
 use nodetap_tests::agent::{Agent, Node};
 use nodetap_tests::cluster::{Cluster, Reach};
 use nodetap_tests::controller::{NAMESPACE, Replica};
+use nodetap_tests::mesh::served::Served;
 use nodetap_tests::nodetap;
 use nodetap_tests::process::{Finished, Process};
 use nodetap_tests::wait::{DEADLINE, eventually};
 use serde_json::{Value, json};
 
 use crate::sidecars::{dual, installed, until_calls_us};
-use crate::support::Served;
 
 fn asked_as(cluster: &Cluster, user: &str, group: Option<&str>) -> impl Fn(&[&str]) -> Finished {
     let kubeconfig = cluster.kubeconfig_for(user, group, Reach::Outside).unwrap();
@@ -25,8 +25,9 @@ fn the_doctor_says_what_holds_for_a_pod_what_is_wrong_with_it_and_what_it_may_no
     let mesh = installed();
     let cluster = mesh.cluster();
     let (shop, node) = (cluster.namespace().unwrap(), Node::new().unwrap().of(NAMESPACE));
-    let web = Served::new(mesh, &shop, "web", &dual());
-    let typo = Served::new(mesh, &shop, "typo", &json!({"nodetap.io/inject": "true", "nodetap.io/proxy-type": "daul"}));
+    let web = Served::new(mesh, &shop, "web", &dual()).unwrap();
+    let typo = Served::new(mesh, &shop, "typo", &json!({"nodetap.io/inject": "true", "nodetap.io/proxy-type": "daul"}))
+        .unwrap();
     let agent = Agent::ready(cluster, &node, 5, &[]).unwrap();
     let replica = Replica::start(cluster, "doctored").unwrap();
     until_calls_us(&web, &replica, true);

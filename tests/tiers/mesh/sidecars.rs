@@ -11,11 +11,12 @@ use nodetap_tests::bars::bar;
 use nodetap_tests::cluster::load::Load;
 use nodetap_tests::controller::{NAMESPACE, Replica, USER, install};
 use nodetap_tests::mesh::Mesh;
+use nodetap_tests::mesh::served::Served;
 use nodetap_tests::wait::{DEADLINE, eventually};
 use nodetap_tests::{nodetap, records};
 use serde_json::{Value, json};
 
-use crate::support::{Served, TRAFFIC};
+use crate::support::TRAFFIC;
 
 const LABEL: &str = "nodetap.io/sidecar";
 /// Where Envoy calls the application, and where ours is called in its place.
@@ -49,14 +50,9 @@ fn label(of: &Served) -> Option<String> {
     Some(of.member.pod().object().ok()?["metadata"]["labels"][LABEL].as_str()?.to_owned())
 }
 
-/// Does its Envoy call us?
-fn calls_us(of: &Served) -> bool {
-    of.member.admin("/clusters").is_ok_and(|page| page.contains(&format!("inbound|8080||::{OURS}::")))
-}
-
 /// Waits until Envoy calls our listener, or does not.
 pub(crate) fn until_calls_us(of: &Served, replica: &Replica<'_>, wanted: bool) {
-    let found = eventually(DEADLINE, "what Envoy calls", || (calls_us(of) == wanted).then_some(()));
+    let found = eventually(DEADLINE, "what Envoy calls", || (of.is_redirected() == wanted).then_some(()));
     found.unwrap_or_else(|error| {
         panic!(
             "{error} ({wanted}): {:?}, {:?}; the controller said: {}",
@@ -91,10 +87,10 @@ fn a_dual_pod_by_the_published_annotations_is_captured_both_ways_and_nothing_fai
     let mesh = installed();
     let cluster = mesh.cluster();
     let (shop, node) = (cluster.namespace().unwrap(), Node::new().unwrap().of(NAMESPACE));
-    let web = Served::new(mesh, &shop, "web", &dual());
-    let peer = Served::new(mesh, &shop, "peer", &json!({}));
-    peer.reaches(&web);
-    web.reaches(&peer);
+    let web = Served::new(mesh, &shop, "web", &dual()).unwrap();
+    let peer = Served::new(mesh, &shop, "peer", &json!({})).unwrap();
+    peer.reaches(&web).unwrap();
+    web.reaches(&peer).unwrap();
     let before = outbound(mesh, &web);
     let load = Load::start(TRAFFIC, peer.member.pod(), (&web.address, 80), 200, None).unwrap();
 
@@ -115,10 +111,10 @@ fn a_dual_pod_by_the_published_annotations_is_captured_both_ways_and_nothing_fai
     assert_eq!(ours[0]["spec"], spec);
     assert_eq!(outbound(mesh, &web), before, "what it reaches is another");
 
-    let told = peer.asks(&web, "/in");
+    let told = peer.asks(&web, "/in").unwrap();
     let certificate = told["heads"]["x-forwarded-client-cert"].as_str().unwrap();
     assert!(certificate.contains(&format!("spiffe://cluster.local/ns/{shop}/sa/default")), "{certificate}");
-    web.asks_through("http://127.0.0.1:4140", &peer, "/out");
+    web.asks_through("http://127.0.0.1:4140", &peer, "/out").unwrap();
     for (path, direction, via) in [("/in", "inbound", "reverse"), ("/out", "outbound", "forward-http")] {
         let found = eventually(DEADLINE, "a record", || {
             let all = records::exchanges(&node.records).ok()?;
@@ -193,7 +189,7 @@ fn a_dry_run_says_what_would_be_written_and_writes_nothing() {
     let mesh = installed();
     let cluster = mesh.cluster();
     let (shop, node) = (cluster.namespace().unwrap(), Node::new().unwrap().of(NAMESPACE));
-    let web = Served::new(mesh, &shop, "web", &dual());
+    let web = Served::new(mesh, &shop, "web", &dual()).unwrap();
     let agent = Agent::ready(cluster, &node, 4, &[]).unwrap();
     eventually(DEADLINE, "listeners", || web.member.pod().condition().filter(|said| said["status"] == "True")).unwrap();
     let kubeconfig = cluster.kubeconfig();

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use nodetap_tests::agent::{Agent, Node};
 use nodetap_tests::cluster::load::{Load, now};
 use nodetap_tests::mesh::Mesh;
+use nodetap_tests::mesh::served::Served;
 use nodetap_tests::process::send;
 use nodetap_tests::records;
 use nodetap_tests::wait::{DEADLINE, eventually};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Served, TRAFFIC, without_ids};
+use crate::support::{TRAFFIC, without_ids};
 
 /// What Envoy says of a request, but for what is another at each: times, ports that clients have, ids.
 fn telling(line: &Value) -> Value {
@@ -46,11 +47,11 @@ fn of_path(node: &Node, path: &str) -> Vec<Value> {
 fn a_pod_is_captured_in_and_out_and_neither_the_mesh_nor_the_programs_see_a_difference() {
     let mesh = Mesh::shared().unwrap();
     let (shop, node) = (mesh.cluster().namespace().unwrap(), Node::new().unwrap());
-    let web = Served::new(mesh, &shop, "web", &json!({}));
-    let peer = Served::new(mesh, &shop, "peer", &json!({}));
-    web.reaches(&peer);
-    peer.reaches(&web);
-    let before = [peer.asks(&web, "/same"), web.asks(&peer, "/same")];
+    let web = Served::new(mesh, &shop, "web", &json!({})).unwrap();
+    let peer = Served::new(mesh, &shop, "peer", &json!({})).unwrap();
+    web.reaches(&peer).unwrap();
+    peer.reaches(&web).unwrap();
+    let before = [peer.asks(&web, "/same").unwrap(), web.asks(&peer, "/same").unwrap()];
     let envoys_before = [told(&web, "/same", 2), told(&peer, "/same", 2)];
 
     let agent = Agent::ready(mesh.cluster(), &node, 0, &[]).unwrap();
@@ -69,7 +70,7 @@ fn a_pod_is_captured_in_and_out_and_neither_the_mesh_nor_the_programs_see_a_diff
         open.all(|line| line.ends_with("::0")).then_some(())
     })
     .unwrap();
-    let with = [peer.asks(&web, "/same"), web.asks(&peer, "/same")];
+    let with = [peer.asks(&web, "/same").unwrap(), web.asks(&peer, "/same").unwrap()];
     assert_eq!(with.map(without_ids), before.map(without_ids));
     let envoys_with = [told(&web, "/same", 4), told(&peer, "/same", 4)];
     for (before, with) in envoys_before.iter().zip(&envoys_with) {
@@ -92,13 +93,13 @@ fn a_pod_is_captured_in_and_out_and_neither_the_mesh_nor_the_programs_see_a_diff
 fn capture_comes_goes_and_dies_under_load_and_what_begins_later_does_not_fail() {
     let mesh = Mesh::shared().unwrap();
     let (shop, node) = (mesh.cluster().namespace().unwrap(), Node::new().unwrap());
-    let web = Served::new(mesh, &shop, "web", &json!({"nodetap.io/inject": "true"}));
-    let peer = Served::new(mesh, &shop, "peer", &json!({}));
+    let web = Served::new(mesh, &shop, "web", &json!({"nodetap.io/inject": "true"})).unwrap();
+    let peer = Served::new(mesh, &shop, "peer", &json!({})).unwrap();
     let agent = Agent::ready(mesh.cluster(), &node, 1, &[]).unwrap();
     agent.until(web.member.pod(), "capturing").unwrap();
     // Envoy keeps its connections to the application: those are captured that it makes from now on.
-    web.reaches(&peer);
-    peer.reaches(&web);
+    web.reaches(&peer).unwrap();
+    peer.reaches(&web).unwrap();
     let load =
         |from: &Served, to: &Served| Load::start(TRAFFIC, from.member.pod(), (&to.address, 80), 100, None).unwrap();
     let (inbound, outbound) = (load(&peer, &web), load(&web, &peer));

@@ -2,6 +2,7 @@
 //! of others. It fails when less was captured than it promises.
 
 pub(crate) mod cluster;
+pub(crate) mod mesh;
 mod scene;
 
 use std::fs;
