@@ -41,9 +41,9 @@ fn main() -> Result<()> {
     install(cluster)?;
     cluster.namespace_named(SHOP, &json!({}))?;
     let node = Node::new()?.of(NAMESPACE);
-    let shop = Shop::open(mesh)?;
     let agent = Agent::ready(cluster, &node, 1, &[])?;
     let _controller = Replica::start(cluster, "controller")?;
+    let shop = Shop::open(mesh)?;
     eventually(DEADLINE, "the Sidecar to hold", || shop.web.is_redirected().then_some(()))?;
     let kubeconfig = cluster.kubeconfig_for("admin", Some("system:masters"), Reach::Outside)?;
     let kubectl = installed::kubernetes()?.join("kubectl");
@@ -88,6 +88,11 @@ impl Shop {
         let stock = Served::new(mesh, SHOP, "stock", &json!({"nodetap.io/inject": "true"}))?;
         let web = Served::new(mesh, SHOP, "web", &published)?;
         let caller = Served::new(mesh, SHOP, "caller", &json!({}))?;
+        // Envoy keeps the connections that it opens before, and they would pass unrecorded.
+        for of in [&stock, &web] {
+            let condition = || of.member.pod().condition().filter(|said| said["status"] == "True").map(drop);
+            eventually(DEADLINE, "capture", condition)?;
+        }
         caller.reaches(&stock)?;
         caller.reaches(&web)?;
         web.reaches(&stock)?;
