@@ -77,7 +77,7 @@ impl std::fmt::Debug for Watched {
 }
 
 impl Watched {
-    /// Looks at the namespace for the first time.
+    /// Reads the routes of the namespace.
     pub(super) fn begin(
         namespace: Arc<dyn Namespace>,
         maps: Arc<Maps>,
@@ -103,7 +103,7 @@ impl Watched {
         let (sink, state) = (OnceLock::new(), Mutex::new(state));
         let watched = Self { maps, processes, pace, changes, namespace, ours, sink, state };
         watched.read_routes()?;
-        watched.sync();
+        // Who listens is looked up when there is a control group: a look goes through all listening sockets of the machine.
         Ok(watched)
     }
 

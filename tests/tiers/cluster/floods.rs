@@ -19,7 +19,7 @@ const BEFORE: u32 = 300;
 const ROUNDS: usize = 5;
 /// Calls of the others, a second: who is served beside a flood has no flood of its own.
 const RATE: u32 = 200;
-/// As issue 5 has it: what the calls of others may take beside what they take beside the same flood without capture.
+/// The bar: what the calls of others may take beside what they take beside the same flood without capture.
 const SLOWER: f64 = 1.3;
 /// What `deploy/` lets an agent have.
 const MEMORY: u64 = 256 << 20;

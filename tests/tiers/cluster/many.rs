@@ -16,7 +16,7 @@ use crate::support::{annotated, answering, asks, serving};
 const PODS: usize = 250;
 /// How long it is watched while it rests.
 const REST: Duration = Duration::from_secs(20);
-/// As issue 5 has it; for a program that was built for speed.
+/// The bar, for a program that was built for speed.
 const MEMORY: u64 = 45 << 20;
 
 /// Pods that come and go together; and for how long others follow them with their addresses, in a soak and else. What a
