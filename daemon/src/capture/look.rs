@@ -52,7 +52,7 @@ impl Picture {
     /// target's control groups; `ours`: the addresses of our own listeners.
     ///
     /// # Errors
-    /// When the first look fails: nothing is changed then.
+    /// When a look fails: what is known stays, but for everybody else's endpoints.
     pub(super) fn update(
         &mut self,
         look: impl Fn() -> io::Result<BTreeMap<u64, Listener>>,
@@ -66,7 +66,7 @@ impl Picture {
         let (known, rest): (Vec<Listener>, Vec<Listener>) =
             all.into_iter().partition(|listener| maps.is_own(listener.cookie));
         let inside = if rest.is_empty() { HashSet::new() } else { ids(groups) };
-        let (older, others): (Vec<Listener>, Vec<Listener>) =
+        let (mut older, others): (Vec<Listener>, Vec<Listener>) =
             // What is bound to a device does not take what we dial from loopback.
             rest.into_iter().partition(|listener| listener.device == 0 && inside.contains(&listener.cgroup));
         self.update_foreign(&others, maps);
@@ -77,6 +77,7 @@ impl Picture {
             let again = look()?;
             let still = unheard(&known, &older, maps, |cookie| again.contains_key(&cookie));
             older_now.retain(|endpoint| still.contains(endpoint));
+            older.retain(|one| maps.is_own(one.cookie) || again.contains_key(&one.cookie));
         }
         apply(&mut self.older, &older_now, |endpoint, set| maps.set_older(endpoint, set));
         let own = || known.iter().chain(&older);

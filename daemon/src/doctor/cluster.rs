@@ -11,7 +11,7 @@ use kube::core::PartialObjectMeta;
 use kube::{Api, Client};
 use nodetap_core::checkup::{Agent, Facts, Meshed, Page, Told};
 use nodetap_core::mesh::desired::Desired;
-use nodetap_core::mesh::snapshot::Settings;
+use nodetap_core::mesh::snapshot::{self, Capture, Settings};
 use nodetap_core::pod::decision::Decision;
 use nodetap_core::pod::keys::TRUST_BUNDLE;
 
@@ -71,6 +71,9 @@ impl Reader {
                 objects.into_iter().filter_map(|object| Pod::try_from(object).ok()).collect()
             }
         };
+        if let (Which::Namespace(namespace), true) = (which, pods.is_empty()) {
+            return Err(Failure::bad_input(format!("there are no pods in namespace {namespace}")));
+        }
         let around = self.around(namespace).await?;
         Ok(pods.iter().map(|pod| around.page(pod)).collect())
     }
@@ -88,12 +91,18 @@ impl Reader {
         let switch = allowed(maps.get_opt(pause::NAME).await, "whether capture is paused", &mut hidden)?.flatten();
         let connection = Connection { client: self.client.clone(), namespace: self.ours.clone() };
         let mesh = allowed(listed(&connection, namespace, &self.settings).await, "Istio's Sidecars", &mut hidden)?;
-        let mesh = mesh.flatten().map(|listed| {
+        let agents: Option<HashMap<_, _>> =
+            agents.map(|leases| leases.into_iter().filter_map(|lease| sign(lease, Timestamp::now())).collect());
+        let mesh = mesh.flatten().map(|mut listed| {
+            // The controller does not believe these either.
+            for pod in &mut listed.snapshot.pods {
+                if let (Capture::Verified(_), Agent::Away(why)) = (&pod.capture, agent(agents.as_ref(), node_of(pod))) {
+                    pod.capture = Capture::Stale(why);
+                }
+            }
             let desired = Desired::of(&listed.snapshot);
             (listed, desired)
         });
-        let agents =
-            agents.map(|leases| leases.into_iter().filter_map(|lease| sign(lease, Timestamp::now())).collect());
         let paused =
             switch.and_then(|map| map.data).is_some_and(|data| data.get(pause::KEY).is_some_and(|it| it == "true"));
         Ok(Around { namespaces: namespaces.unwrap_or_default(), agents, paused, mesh, hidden })
@@ -163,26 +172,34 @@ impl Around {
             decision: &decision,
             told: told.as_ref(),
             node: pod.node.as_deref(),
-            agent: &self.agent(pod.node.as_deref()),
+            agent: &agent(self.agents.as_ref(), pod.node.as_deref()),
             paused: self.paused,
             bundle: namespace.map(|_| labels.get(TRUST_BUNDLE).is_some_and(|value| value == "true")),
             hidden: &hidden,
         };
         let mesh = self.mesh.as_ref().and_then(|(Listed { snapshot, .. }, desired)| {
-            let pod = snapshot.pods.iter().find(|one| one.key.uid == pod.uid)?;
+            // Of one that ends little more is known than its name.
+            let pod = snapshot.pods.iter().find(|one| one.key.uid == pod.uid && !pod.deleting && !facts.pod.ended)?;
             Some(Meshed { pod, snapshot, desired })
         });
         Page::of(&facts, mesh.as_ref())
     }
+}
 
-    fn agent(&self, node: Option<&str>) -> Agent {
-        let (Some(agents), Some(node)) = (&self.agents, node) else { return Agent::Unknown };
-        match agents.get(node) {
-            None => Agent::Away(format!("node {node} has no agent")),
-            Some((age, lasts)) if age > lasts => {
-                Agent::Away(format!("the agent of node {node} gave its last sign of life {age} s ago"))
-            }
-            Some(_) => Agent::Lives,
-        }
+fn node_of(pod: &snapshot::Pod) -> Option<&str> {
+    pod.node_labels.get("kubernetes.io/hostname").map(String::as_str)
+}
+
+/// Whether the agent of a node lives, as far as this machine's clock can tell.
+fn agent(agents: Option<&HashMap<String, (i64, i64)>>, node: Option<&str>) -> Agent {
+    let (Some(agents), Some(node)) = (agents, node) else { return Agent::Unknown };
+    match agents.get(node) {
+        None => Agent::Away(format!("node {node} has no agent")),
+        Some((age, lasts)) if age > lasts => Agent::Away(format!(
+            "the agent of node {node} gave its last sign of life {age} s ago by this machine's clock"
+        )),
+        // That clock is behind theirs.
+        Some((age, lasts)) if *age < -lasts => Agent::Unknown,
+        Some(_) => Agent::Lives,
     }
 }

@@ -77,7 +77,7 @@ impl Doctor {
         let reader = cluster::Reader { client, ours: self.nodetap_namespace.clone(), settings };
         let mut pages = runtime.block_on(reader.pages(which))?;
         if let Which::All = which {
-            pages.retain(|page| page.asked || page.wrong() > 0);
+            pages.retain(|page| page.asked != Some(false) || page.wrong() > 0);
             pages.sort_by_key(|page| std::cmp::Reverse(page.wrong()));
         }
         show::pages(&pages, self.output == Output::Json)?;

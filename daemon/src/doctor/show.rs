@@ -32,7 +32,7 @@ pub(super) fn pages(pages: &[Page], as_json: bool) -> Result<(), Failure> {
             }
         }
     }
-    let asked = pages.iter().filter(|page| page.asked).count();
+    let asked = pages.iter().filter(|page| page.asked == Some(true)).count();
     let verdict = if wrong == 0 { "nothing is wrong".into() } else { format!("wrong: {wrong}") };
     Ok(writeln!(out, "{asked} of {} pods ask for capture; {verdict}", pages.len())?)
 }

@@ -21,10 +21,14 @@ pub struct Meshed<'a> {
 
 pub(super) fn lines(facts: &Facts<'_>, mesh: &Meshed<'_>) -> Vec<Line> {
     let mut lines = vec![kind(mesh)];
-    if mesh.pod.mesh == Mesh::None {
+    if !matches!(mesh.pod.mesh, Mesh::Sidecar { .. }) {
+        // No Sidecar holds for it.
+        if facts.config().is_some_and(|config| config.proxy_type.reverses()) {
+            lines.extend(findings(mesh));
+        }
         return lines;
     }
-    lines.push(in_force(mesh));
+    lines.push(in_force(facts, mesh));
     let Some(config) = facts.config() else { return lines };
     if config.proxy_type == ProxyType::Transparent {
         lines.push(Line::new(Topic::Sidecar, Verdict::Good, "transparent capture needs no Sidecar of ours"));
@@ -33,7 +37,7 @@ pub(super) fn lines(facts: &Facts<'_>, mesh: &Meshed<'_>) -> Vec<Line> {
     if config.proxy_type.reverses() {
         lines.extend(ours(facts, mesh));
         let cost = "turning inbound capture on or off for this workload ends, 45 s later, its TCP connections and the \
-                    requests that are older than that, on all listed ports; `nodetap.io/proxy-type: transparent` costs nothing";
+                    requests that are older than that, on all listed ports; `nodetap.io/proxy-type: transparent` ends none";
         lines.push(Line::new(Topic::Switching, Verdict::Note, cost));
     }
     lines
@@ -54,9 +58,10 @@ fn kind(mesh: &Meshed<'_>) -> Line {
 }
 
 /// Which Sidecar Istio takes for the pod.
-fn in_force(mesh: &Meshed<'_>) -> Line {
+fn in_force(facts: &Facts<'_>, mesh: &Meshed<'_>) -> Line {
     let base = Selected::of(mesh.pod, mesh.snapshot);
     let without = match base {
+        Selected::Nothing if !facts.hidden.is_empty() => "none of those that may be read".to_owned(),
         Selected::Nothing => "none: the pod reaches everything".to_owned(),
         Selected::Default(one) => format!("{}, which holds for all pods without one of their own", one.full_name()),
         Selected::Workload(one) => format!("{}, which selects the pod", one.full_name()),
@@ -77,16 +82,19 @@ fn force<'a>(mesh: &Meshed<'a>) -> Option<&'a Sidecar> {
     ours.find(|one| one.namespace == mesh.pod.key.namespace && one.name == name)
 }
 
+/// What stands between the pod and its capture.
+fn findings(mesh: &Meshed<'_>) -> impl Iterator<Item = Line> {
+    let found = mesh.desired.findings.get(&mesh.pod.key).into_iter().flatten();
+    found.map(|finding| {
+        let verdict = if finding.weight() >= Weight::Warning { Verdict::Wrong } else { Verdict::Note };
+        Line::new(Topic::Sidecar, verdict, finding.to_string())
+    })
+}
+
 /// What there should be of ours, beside what there is.
 fn ours(facts: &Facts<'_>, mesh: &Meshed<'_>) -> Vec<Line> {
     let line = |verdict, text: String| Line::new(Topic::Sidecar, verdict, text);
-    let findings = mesh.desired.findings.get(&mesh.pod.key).into_iter().flatten();
-    let mut lines: Vec<Line> = findings
-        .map(|finding| {
-            let verdict = if finding.weight() >= Weight::Warning { Verdict::Wrong } else { Verdict::Note };
-            line(verdict, finding.to_string())
-        })
-        .collect();
+    let mut lines: Vec<Line> = findings(mesh).collect();
     let withdrawn = lines.iter().any(|line| line.verdict == Verdict::Wrong);
     let wanted = mesh.desired.labels.contains_key(&mesh.pod.key);
     if !wanted && !withdrawn && is_captured(facts) {
@@ -97,17 +105,20 @@ fn ours(facts: &Facts<'_>, mesh: &Meshed<'_>) -> Vec<Line> {
         };
         lines.push(line(Verdict::Note, format!("the pod gets no Sidecar of ours yet: {why}")));
     }
-    let due = mesh.steps().len();
-    if due > 0 {
-        lines.push(
-            line(
-                Verdict::Wrong,
-                format!("the controller has {due} steps to go for this workload: is it running, and leading?"),
-            )
-            .mended_by("kubectl get pods -A -l app.kubernetes.io/name=nodetap-controller"),
-        );
-    } else if wanted {
-        lines.push(line(Verdict::Good, "Sidecar and label are as they should be".into()));
+    let due = mesh.steps();
+    // What the controller was told of egress, and what may not be read, makes another object of the same pods.
+    let differs = due.iter().all(|step| matches!(step, Step::Apply(_))) && force(mesh).is_some();
+    if due.is_empty() {
+        lines.extend(wanted.then(|| line(Verdict::Good, "Sidecar and label are as they should be".into())));
+    } else if differs || !facts.hidden.is_empty() {
+        let text = "what the controller writes is not what is reckoned here, without its --egress-host and without what may \
+                    not be read: `nodetap controller --dry-run` with its options says more";
+        lines.push(line(Verdict::Note, text.into()));
+    } else {
+        let text =
+            format!("the controller has {} steps to go for this workload: is it running, and leading?", due.len());
+        let look = "kubectl get pods -A -l app.kubernetes.io/name=nodetap-controller";
+        lines.push(line(Verdict::Wrong, text).mended_by(look));
     }
     lines
 }

@@ -82,8 +82,9 @@ impl Line {
 pub struct Page {
     pub namespace: String,
     pub pod: String,
-    /// Does anybody ask for capture?
-    pub asked: bool,
+    /// Does anybody ask for capture? `None`: that may not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked: Option<bool>,
     pub lines: Vec<Line>,
 }
 
@@ -96,7 +97,7 @@ impl Page {
         }
         lines.sort_by_key(|line| line.topic);
         let (namespace, pod) = (facts.pod.namespace.clone(), facts.pod.name.clone());
-        Self { namespace, pod, asked: facts.asks(), lines }
+        Self { namespace, pod, asked: (facts.asks() || facts.bundle.is_some()).then_some(facts.asks()), lines }
     }
 
     /// Things that were asked for and are not so.

@@ -88,6 +88,10 @@ impl Facts<'_> {
 pub(super) fn lines(facts: &Facts<'_>) -> Vec<Line> {
     let mut lines = opt_in(facts);
     lines.extend(facts.hidden.iter().map(|what| Line::new(Topic::OptIn, Verdict::Note, what.clone())));
+    if facts.pod.ended {
+        lines.push(Line::new(Topic::Capture, Verdict::Note, "the pod has ended: nothing more comes of it"));
+        return lines;
+    }
     if facts.asks() {
         lines.extend(agent(facts));
     }
@@ -102,6 +106,9 @@ pub(super) fn lines(facts: &Facts<'_>) -> Vec<Line> {
 fn opt_in(facts: &Facts<'_>) -> Vec<Line> {
     let line = |verdict, text: String| Line::new(Topic::OptIn, verdict, text);
     let mut lines = match &facts.decision.wish {
+        Wish::NotAsked if facts.bundle.is_none() => {
+            vec![line(Verdict::Note, "the pod itself asks for nothing; what its namespace says may not be read".into())]
+        }
         Wish::NotAsked => {
             let no = facts
                 .decision
@@ -143,7 +150,7 @@ fn agent(facts: &Facts<'_>) -> Option<Line> {
 fn capture(facts: &Facts<'_>) -> Vec<Line> {
     let line = |verdict, text: String| Line::new(Topic::Capture, verdict, text);
     let Some(told) = facts.told else {
-        let waits = facts.config().is_some() && facts.node.is_some() && !facts.paused && !facts.pod.ended;
+        let waits = facts.config().is_some() && facts.node.is_some() && !facts.paused;
         let nothing = || line(Verdict::Wrong, "no agent has said anything of this pod: nothing is captured".into());
         return waits.then(nothing).into_iter().collect();
     };
@@ -152,12 +159,15 @@ fn capture(facts: &Facts<'_>) -> Vec<Line> {
     };
     let mut lines = Vec::new();
     if told.status {
-        lines.push(line(Verdict::Good, captured(&message)));
+        lines.push(match facts.agent {
+            Agent::Away(_) => line(Verdict::Note, format!("its condition still says: {}", captured(&message))),
+            _ => line(Verdict::Good, captured(&message)),
+        });
     }
-    // Where nobody asks, and where it is refused, the opt-in says it already.
-    let known = facts.config().is_none();
+    // Where nobody asks, where it is refused and where all is paused, the opt-in says it already.
+    let is_said = !told.status && (facts.config().is_none() || facts.paused);
     let verdict = if facts.asks() { Verdict::Wrong } else { Verdict::Note };
-    lines.extend(message.why.iter().filter(|_| !known || told.status).map(|why| line(verdict, why.clone())));
+    lines.extend(message.why.iter().filter(|_| !is_said).map(|why| line(verdict, why.clone())));
     lines.extend(message.notes.iter().map(|note| line(Verdict::Note, note.clone())));
     if message.more > 0 {
         lines.push(line(Verdict::Note, format!("{} more sentences did not fit into its condition", message.more)));
@@ -200,7 +210,9 @@ fn trust(facts: &Facts<'_>, config: &Config) -> Option<Line> {
             line(Verdict::Note, &format!("TLS is opened; the namespace does not ask for the roots to trust. {mount}"))
                 .mended_by(format!("kubectl label namespace {} {TRUST_BUNDLE}=true", facts.pod.namespace)),
         ),
-        Some(true) => Some(line(Verdict::Good, &format!("TLS is opened, and the namespace has the roots. {mount}"))),
+        Some(true) => {
+            Some(line(Verdict::Good, &format!("TLS is opened, and the namespace asks for the roots. {mount}")))
+        }
         None => Some(line(Verdict::Note, &format!("TLS is opened. {mount}"))),
     }
 }
@@ -208,7 +220,10 @@ fn trust(facts: &Facts<'_>, config: &Config) -> Option<Line> {
 /// What becomes of a pod whose agent is away, or whose annotations change. Beside a mesh there is more to it.
 fn switching(config: &Config) -> Option<Line> {
     let text = match config.proxy_type {
-        ProxyType::Transparent => "capture comes and goes without a connection noticing",
+        ProxyType::Transparent => {
+            "capture comes and goes with new connections; those that pass through us end with us when an agent is killed, or \
+             when its time to drain is over"
+        }
         ProxyType::Reverse => "callers of our port are refused while neither agent nor keeper runs",
         ProxyType::Forward | ProxyType::Dual => {
             "programs that are told to use our proxy have none while neither agent nor keeper runs; \

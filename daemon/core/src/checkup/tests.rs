@@ -35,7 +35,7 @@ struct Case {
 
 impl Case {
     fn of(annotations: &[(&str, &str)], told: Option<Told>) -> Self {
-        Self { pod: pod(annotations), told, agent: Agent::Lives, paused: false, bundle: None }
+        Self { pod: pod(annotations), told, agent: Agent::Lives, paused: false, bundle: Some(false) }
     }
 
     fn page(&self, mesh: Option<&Meshed<'_>>) -> Page {
@@ -64,7 +64,7 @@ const CAPTURING: &str = r#"{"mode":"dual","listeners":[{"for":"inbound","port":4
 #[test]
 fn a_pod_that_nobody_asks_for_is_not_wrong_and_how_to_ask_is_said() {
     let page = Case::of(&[], None).page(None);
-    assert_eq!((page.wrong(), page.asked, page.lines.len()), (0, false, 1));
+    assert_eq!((page.wrong(), page.asked, page.lines.len()), (0, Some(false), 1));
     let mend = page.lines[0].mend.as_deref().unwrap();
     assert_eq!(mend, "kubectl annotate pod web -n shop --overwrite nodetap.io/inject=true");
     let no = Case::of(&[("inject", "false")], None).page(None);
@@ -102,6 +102,7 @@ fn what_keeps_a_pod_from_capture_is_wrong_and_said_once() {
         Case::of(&[("inject", "true")], Some(told(false, "Paused", r#"{"why":["all capture is paused"]}"#)));
     paused.paused = true;
     assert!(says(&paused.page(None), Topic::OptIn, Verdict::Wrong, "paused"));
+    assert_eq!(paused.page(None).wrong(), 1);
 
     let degraded = told(true, "Degraded", r#"{"mode":"transparent","why":["port 8080 is not listened on"]}"#);
     let page = Case::of(&[("inject", "true")], Some(degraded)).page(None);
@@ -118,7 +119,28 @@ fn a_namespace_that_does_not_ask_for_the_roots_is_told_how() {
     let line = page.lines.iter().find(|line| line.topic == Topic::Trust).unwrap();
     assert_eq!(line.mend.as_deref(), Some("kubectl label namespace shop nodetap.io/trust-bundle=true"));
     case.bundle = Some(true);
-    assert!(says(&case.page(None), Topic::Trust, Verdict::Good, "has the roots"));
+    assert!(says(&case.page(None), Topic::Trust, Verdict::Good, "asks for the roots"));
+}
+
+#[test]
+fn what_may_not_be_read_is_not_taken_for_nothing() {
+    let mut case = Case::of(&[], None);
+    case.bundle = None;
+    let page = case.page(None);
+    assert_eq!((page.asked, page.wrong()), (None, 0));
+    assert!(says(&page, Topic::OptIn, Verdict::Note, "what its namespace says may not be read"), "{page:?}");
+}
+
+#[test]
+fn a_pod_that_has_ended_has_nothing_wrong_and_a_dead_agents_word_is_no_good_news() {
+    let mut ended = Case::of(&[("inject", "true")], Some(told(false, "Ended", r#"{"why":["the pod has ended"]}"#)));
+    (ended.pod.ended, ended.agent) = (true, Agent::Away("node n1 has no agent".into()));
+    assert_eq!(ended.page(None).wrong(), 0, "{:?}", ended.page(None));
+    let mut dead = Case::of(&[("inject", "true")], Some(told(true, "Capturing", CAPTURING)));
+    dead.agent = Agent::Away("node n1 has no agent".into());
+    let page = dead.page(None);
+    assert!(says(&page, Topic::Capture, Verdict::Note, "its condition still says: captured"), "{page:?}");
+    assert_eq!(page.wrong(), 1);
 }
 
 fn meshed() -> snapshot::Pod {
