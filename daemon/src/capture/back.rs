@@ -1,0 +1,135 @@
+//! Brings back what went past us: connections that a program of the target accepted in the place of our listener, and that
+//! its caller keeps for later requests, are ended, so that the next request makes a new one, which is ours. One on which an
+//! answer is owed, or is being given, is not touched.
+
+use std::collections::{BTreeSet, HashSet};
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::look::ids;
+use super::namespace::{Namespace, within};
+use super::older::Reset;
+use crate::netlink::connections::{Connection, connections};
+
+/// Between two looks at a connection.
+const LOOK: Duration = Duration::from_micros(500);
+/// On one that was quiet for so long, and owes nothing by the kernel's clock, nobody is in the middle of something.
+const IDLE: Duration = Duration::from_millis(250);
+/// On one that was seen at work, an answer that has paused for so long has ended …
+const PAUSE: Duration = Duration::from_millis(3);
+/// … unless it has paused before: then only after so many times as long.
+const TIMES: u32 = 4;
+
+/// A connection, and what was seen of it.
+#[derive(Debug)]
+struct Seen {
+    connection: Connection,
+    since: Instant,
+    /// Bytes went out since others came; nothing before any did.
+    answered: bool,
+    /// The longest pause within an answer.
+    pause: Duration,
+}
+
+/// Ends connections to `ours` that programs in `group` (a control group, and those within it) accepted, each as soon as it
+/// rests, for so long. It waits meanwhile: it wants a thread of its own. Those that never rested are told as `busy`. It
+/// takes CAP_NET_ADMIN.
+///
+/// # Errors
+/// What the kernel answers; `ENOTSUP` where it was built without CONFIG_INET_DIAG_DESTROY.
+pub fn bring_back(
+    namespace: &dyn Namespace,
+    group: &PathBuf,
+    ours: &BTreeSet<SocketAddr>,
+    patience: Duration,
+) -> io::Result<Reset> {
+    let (begun, groups): (Instant, HashSet<u64>) = (Instant::now(), ids(std::slice::from_ref(group)));
+    let past = |one: &Connection| ours.contains(&canonical(one.local)) && groups.contains(&one.cgroup);
+    let mut left: Vec<Seen> =
+        within(namespace, connections)?.into_iter().filter(past).map(|connection| Seen::new(connection, begun)).collect();
+    let mut ended = 0;
+    while !left.is_empty() && begun.elapsed() < patience {
+        let mut still = Vec::with_capacity(left.len());
+        for mut seen in left {
+            match within(namespace, || seen.step()) {
+                Ok(true) => ended += 1,
+                Ok(false) => still.push(seen),
+                // It ended by itself.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        left = still;
+        std::thread::sleep(LOOK);
+    }
+    Ok(Reset { ended, busy: left.len() })
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+impl Seen {
+    fn new(connection: Connection, now: Instant) -> Self {
+        Self { connection, since: now, answered: false, pause: Duration::ZERO }
+    }
+
+    /// Looks once, within the namespace, and ends it if it rests; did it?
+    fn step(&mut self) -> io::Result<bool> {
+        let now = self.connection.again()?;
+        if self.rests(&now, Instant::now()) {
+            // Nothing in between: what comes now is lost.
+            return now.destroy().map(|()| true);
+        }
+        Ok(false)
+    }
+
+    fn rests(&mut self, now: &Connection, at: Instant) -> bool {
+        let came = now.received != self.connection.received;
+        let went = now.sent != self.connection.sent;
+        let quiet = at.duration_since(self.since);
+        self.connection = *now;
+        if came || went {
+            if went && !came && self.answered {
+                self.pause = self.pause.max(quiet);
+            }
+            // Both at once: it may be an answer, and the next request after it.
+            self.answered = went && !came;
+            self.since = at;
+            return false;
+        }
+        let idle = now.idle >= IDLE && !now.owes;
+        let paused = self.answered && !now.waiting && quiet >= PAUSE.max(self.pause.saturating_mul(TIMES));
+        idle || paused
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen_after(steps: &[(u64, u64, u64)]) -> bool {
+        let at = "127.0.0.1:1".parse().unwrap();
+        let connection = Connection::of(at, at);
+        let begun = Instant::now();
+        let mut seen = Seen::new(connection, begun);
+        let mut rests = false;
+        for (millis, received, sent) in steps {
+            let now = Connection { received: *received, sent: *sent, owes: true, ..connection };
+            rests = seen.rests(&now, begun + Duration::from_millis(*millis));
+        }
+        rests
+    }
+
+    #[test]
+    fn one_rests_when_its_answer_has_ended_and_not_while_it_is_owed_or_given() {
+        assert!(seen_after(&[(1, 10, 0), (2, 10, 20), (6, 10, 20)]), "answered");
+        assert!(!seen_after(&[(1, 10, 0), (200, 10, 0)]), "owed");
+        assert!(!seen_after(&[(1, 10, 0), (2, 10, 20), (4, 10, 20)]), "just now");
+        assert!(!seen_after(&[(1, 10, 20), (40, 10, 20)]), "nobody knows what came first");
+        assert!(!seen_after(&[(1, 10, 0), (2, 10, 20), (52, 10, 40), (152, 10, 40)]), "it pauses within its answers");
+        assert!(seen_after(&[(1, 10, 0), (2, 10, 20), (52, 10, 40), (300, 10, 40)]), "a longer pause");
+    }
+}
