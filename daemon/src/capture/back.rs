@@ -47,8 +47,11 @@ pub fn bring_back(
 ) -> io::Result<Reset> {
     let (begun, groups): (Instant, HashSet<u64>) = (Instant::now(), ids(std::slice::from_ref(group)));
     let past = |one: &Connection| ours.contains(&canonical(one.local)) && groups.contains(&one.cgroup);
-    let mut left: Vec<Seen> =
-        within(namespace, connections)?.into_iter().filter(past).map(|connection| Seen::new(connection, begun)).collect();
+    let mut left: Vec<Seen> = within(namespace, connections)?
+        .into_iter()
+        .filter(past)
+        .map(|connection| Seen::new(connection, begun))
+        .collect();
     let mut ended = 0;
     while !left.is_empty() && begun.elapsed() < patience {
         let mut still = Vec::with_capacity(left.len());

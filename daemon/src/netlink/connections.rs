@@ -85,7 +85,12 @@ impl Past {
         };
         let number = |at: usize| Some(u64::from_ne_bytes(info.get(at..at + 8)?.try_into().ok()?));
         let (sent, came, received, bytes) = Self::PLACES;
-        Some(Self { sent: ago(sent)?, came: ago(came)?, received: number(received)?, bytes: number(bytes).unwrap_or(0) })
+        Some(Self {
+            sent: ago(sent)?,
+            came: ago(came)?,
+            received: number(received)?,
+            bytes: number(bytes).unwrap_or(0),
+        })
     }
 }
 

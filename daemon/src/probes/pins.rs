@@ -102,6 +102,10 @@ impl Generation {
         };
         for name in PINS {
             let path = self.folder.join(name);
+            if name != BYPASS {
+                // One whose place is gone hangs on nothing.
+                let _ = wire::detach(&path);
+            }
             gone(fs::remove_file(&path), &path)?;
         }
         gone(fs::remove_dir(&self.folder), &self.folder)

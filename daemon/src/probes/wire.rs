@@ -1,4 +1,4 @@
-//! Between Rust's values and the bytes of the contract, and of three commands of bpf(2). Beside one socket option, the only
+//! Between Rust's values and the bytes of the contract, and of some commands of bpf(2). Beside one socket option, the only
 //! `unsafe` of the daemon.
 #![allow(unsafe_code, reason = "values cross to the kernel as bytes, and commands as pointers")]
 
@@ -10,8 +10,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use nodetap_ebpf_common::{
-    Address, COMM, Connected, Endpoint, Event, IgnoredPort, MAPPED, Origin, Place, Route, Sent, Settings, Steered,
-    Way,
+    Address, COMM, Connected, Endpoint, Event, IgnoredPort, MAPPED, Origin, Place, Route, Sent, Settings, Steered, Way,
 };
 
 /// A value of the contract, as aya wants it.
@@ -56,7 +55,7 @@ struct Link {
 }
 const _: () = assert!(size_of::<Link>() == 16);
 
-/// The same for BPF_OBJ_PIN.
+/// The same for BPF_OBJ_PIN and BPF_OBJ_GET.
 #[repr(C)]
 struct Pin {
     pathname: u64,
@@ -67,7 +66,9 @@ const _: () = assert!(size_of::<Pin>() == 16);
 
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_OBJ_PIN: libc::c_long = 6;
+const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_LINK_DETACH: libc::c_long = 34;
 const BPF_PROG_TYPE_SK_LOOKUP: u32 = 30;
 const BPF_SK_LOOKUP: u32 = 36;
 /// Loads that a signal interrupted are tried again so often.
@@ -116,6 +117,16 @@ pub(super) fn pin(object: impl AsFd, path: &Path) -> io::Result<()> {
     let pin = Pin { pathname: path.as_ptr() as u64, bpf_fd: number(object)?, file_flags: 0 };
     // SAFETY: the string lives longer than the call; the kernel only reads it.
     unsafe { command(BPF_OBJ_PIN, &pin) }.map(drop)
+}
+
+/// Takes a pinned link off at once: without this it goes some time after its name.
+pub(super) fn detach(path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let get = Pin { pathname: path.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
+    // SAFETY: the string lives longer than the call; the kernel only reads it.
+    let link = unsafe { bpf(BPF_OBJ_GET, &get) }?;
+    // SAFETY: no pointer is in it; it begins with the link's descriptor, and that is all.
+    unsafe { command(BPF_LINK_DETACH, &number(link.as_fd())?) }.map(drop)
 }
 
 fn number(fd: impl AsFd) -> io::Result<u32> {

@@ -22,7 +22,7 @@ const LABEL: &str = "nodetap.io/sidecar";
 const OURS: &str = "127.0.0.1:4143";
 
 /// As the published system documents it, unchanged.
-fn dual() -> Value {
+pub(crate) fn dual() -> Value {
     json!({
         "sidecar.speedscale.com/inject": "true", "sidecar.speedscale.com/capture-mode": "proxy",
         "sidecar.speedscale.com/proxy-type": "dual", "sidecar.speedscale.com/proxy-protocol": "tcp:http",
@@ -31,7 +31,7 @@ fn dual() -> Value {
 }
 
 /// The mesh with what the controller needs, installed once.
-fn installed() -> &'static Mesh {
+pub(crate) fn installed() -> &'static Mesh {
     static INSTALLED: OnceLock<Result<(), String>> = OnceLock::new();
     let mesh = Mesh::shared().unwrap();
     let done = INSTALLED.get_or_init(|| install(mesh.cluster()).map_err(|error| format!("{error:#}")));
@@ -55,7 +55,7 @@ fn calls_us(of: &Served) -> bool {
 }
 
 /// Waits until Envoy calls our listener, or does not.
-fn until_calls_us(of: &Served, replica: &Replica<'_>, wanted: bool) {
+pub(crate) fn until_calls_us(of: &Served, replica: &Replica<'_>, wanted: bool) {
     let found = eventually(DEADLINE, "what Envoy calls", || (calls_us(of) == wanted).then_some(()));
     found.unwrap_or_else(|error| {
         panic!(

@@ -7,6 +7,7 @@ use nodetap_tests::mesh::Mesh;
 use nodetap_tests::mesh::member::Member;
 use nodetap_tests::process::Stream;
 use nodetap_tests::wait::{DEADLINE, eventually};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// Answers every request on 8080 with the address that it comes from and the heads that it has, as JSON.
@@ -29,7 +30,7 @@ pub(crate) const TRAFFIC: &str = env!("CARGO_BIN_EXE_nodetap-traffic");
 /// A member with a server in its container `app`, and a Service of its name that sends it port 80.
 #[derive(Debug)]
 pub(crate) struct Served {
-    _server: Inside,
+    server: Inside,
     pub(crate) member: Member,
     /// The Service's address.
     pub(crate) address: String,
@@ -47,9 +48,15 @@ impl Served {
         let service = mesh.cluster().api("POST", &path, Some(&service)).unwrap();
         let address = service["spec"]["clusterIP"].as_str().unwrap().to_owned();
         let member = mesh.member(&manifest).unwrap();
-        let server = member.pod().start("app", &python(SERVE, &[])).unwrap();
-        server.line(Stream::Out, "that it listens", |line| (line == "listening").then_some(())).unwrap();
-        Self { _server: server, member, address }
+        let server = serve(&member);
+        Self { server, member, address }
+    }
+
+    /// Its server dies, and another one begins in the same container.
+    pub(crate) fn restart(&mut self) {
+        self.server.signal(Signal::KILL).unwrap();
+        self.server.finish().unwrap();
+        self.server = serve(&self.member);
     }
 
     /// What a program in this pod is answered by another one's Service.
@@ -87,6 +94,12 @@ impl Served {
         });
         found.unwrap_or_else(|error| panic!("{error}; at last: {last}"));
     }
+}
+
+fn serve(member: &Member) -> Inside {
+    let server = member.pod().start("app", &python(SERVE, &[])).unwrap();
+    server.line(Stream::Out, "that it listens", |line| (line == "listening").then_some(())).unwrap();
+    server
 }
 
 /// What was said to be asked for, whatever the request's own id is.

@@ -172,7 +172,18 @@ impl Supervisor {
         let told = parts.events;
         let names = Names::start(move |name, meaning| told.send(Event::Name(name, meaning)).is_ok());
         let Parts {
-            node, proc, dry_run, pod_connections, pod_bytes, engine, hooks, pins, recorder, finder, reporter, ..
+            node,
+            proc,
+            dry_run,
+            pod_connections,
+            pod_bytes,
+            engine,
+            hooks,
+            pins,
+            recorder,
+            finder,
+            reporter,
+            ..
         } = parts;
         Self {
             tools: Tools { engine, hooks, pins, link: parts.link, connections: pod_connections, kept: pod_bytes },

@@ -509,7 +509,7 @@ impl Pod {
             let waits = |held: &Held| {
                 let held = held.observe();
                 // What is not asked for any more drains.
-        let reverses = self.config().is_none_or(|config| config.proxy_type.reverses());
+                let reverses = self.config().is_none_or(|config| config.proxy_type.reverses());
                 let drains = held.listeners.values().any(|open| open.retired.is_some());
                 drains || reverses && !held.listeners.keys().any(|one| matches!(one, Listener::Reverse { .. }))
             };
