@@ -3,7 +3,7 @@
 //! meanwhile is counted, and brought back.
 
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,8 +35,8 @@ pub(super) struct HeldFallback {
     /// Nothing: this pod has none, and what others left is to be taken away.
     behind: Option<Behind>,
     made: Option<Made>,
-    /// What an agent before us left was looked for.
-    looked: bool,
+    /// What agents before us left was taken away.
+    alone: bool,
     /// Why there is none, as it was last said.
     why: Option<String>,
     /// Somebody is at it.
@@ -61,91 +61,97 @@ impl Held {
         self.fallback.behind = behind;
     }
 
-    /// Brings the fallback into line with the listeners and with what is behind them.
+    /// Brings the fallback into line with the listeners and with what is behind them. What another agent left stays beside
+    /// it, for listeners that are not there yet: the newer one goes first.
     pub(in crate::agent) fn fall_back(&mut self, tools: &Tools) {
         let (Some(pins), Some(hooks)) = (&tools.pins, &tools.hooks) else { return };
-        let ways: Vec<(SocketAddr, u16, &TcpListener)> = self.reverse_listeners();
-        let keys = ways.iter().map(|(address, application, _)| (*address, *application)).collect();
+        let ways = self.reverse_listeners();
         let Some(behind) = self.fallback.behind.clone().filter(|_| !ways.is_empty()) else {
             // What another agent left is needed until our listeners are there.
-            let needless = self.fallback.behind.is_none() && self.config.is_some() && !self.fallback.looked;
+            let needless = self.fallback.behind.is_none() && self.config.is_some() && !self.fallback.alone;
             if self.fallback.made.is_some() || needless {
                 self.remove_fallback(tools);
             }
             return;
         };
+        let keys = ways.iter().map(|way| (way.address, way.application)).collect();
         if self.fallback.made.as_ref().is_none_or(|made| made.ways != keys || made.group != behind.group) {
-            let pinned = pins.next(&self.uid);
-            let given: Vec<Way<'_>> = ways
-                .iter()
-                .map(|(address, application, listener)| Way { address: *address, listener, application: *application })
-                .collect();
-            match hooks.fall_back(&self.netns, &behind.group, pinned, &given) {
-                Ok(fallback) => {
-                    self.fallback.why = None;
-                    self.replace_fallback(tools, Some((fallback, keys, behind.group.clone())));
-                }
-                Err(error) => {
-                    let why = error.to_string();
-                    if self.fallback.why.as_ref() != Some(&why) {
-                        tracing::warn!(
-                            pod = %self.target.name,
-                            "has no fallback, and is not answered at its inbound ports while no agent runs: {why}"
-                        );
-                    }
-                    self.fallback.why = Some(why);
-                    // An older one would answer in our place.
-                    self.replace_fallback(tools, None);
-                    return;
-                }
+            let made = hooks.fall_back(&self.netns, &behind.group, pins.next(&self.uid), &ways);
+            match made {
+                Ok(fallback) => self.set_fallback(fallback, keys, behind.group.clone()),
+                Err(error) => return self.without_fallback(&error.to_string(), tools),
             }
         }
         self.put_applications(&behind);
     }
 
-    fn reverse_listeners(&self) -> Vec<(SocketAddr, u16, &TcpListener)> {
-        let of = |(listener, held): (&Listener, &'_ super::HeldListener)| match (listener, held.mark.app) {
-            (Listener::Reverse { .. }, Some(app)) if !held.mark.closed => Some(app),
-            _ => None,
-        };
-        let open = self.explicit.iter().filter_map(|(listener, held)| Some((held, of((listener, held))?)));
-        let sockets = open.flat_map(|(held, app)| {
-            held.parts.iter().flat_map(|part| &part.sockets).map(move |(address, socket)| (*address, app, socket))
-        });
-        sockets.collect()
+    fn reverse_listeners(&self) -> Vec<Way<'_>> {
+        let mut ways = Vec::new();
+        for (listener, held) in &self.explicit {
+            let (Listener::Reverse { .. }, Some(application), false) = (listener, held.mark.app, held.mark.closed)
+            else {
+                continue;
+            };
+            let sockets = held.parts.iter().flat_map(|part| &part.sockets);
+            ways.extend(sockets.map(|(address, listener)| Way { address: *address, listener, application }));
+        }
+        ways
     }
 
-    /// Another one, or none, in the place of what there is.
-    fn replace_fallback(&mut self, tools: &Tools, by: Option<(Fallback, BTreeSet<(SocketAddr, u16)>, PathBuf)>) {
-        let Some(pins) = &tools.pins else { return };
+    /// A new one in the place of ours before.
+    fn set_fallback(&mut self, fallback: Fallback, ways: BTreeSet<(SocketAddr, u16)>, group: PathBuf) {
         self.count_bypassed();
         self.write_bypassed();
-        let before = self.fallback.made.take();
-        self.fallback.made = by.map(|(fallback, ways, group)| Made {
-            fallback,
-            ways,
-            group,
-            put: BTreeSet::new(),
-            counted: Bypassed::default(),
-            written: 0,
-        });
-        let others = pins.replace(&self.uid, self.fallback.made.as_ref().map(|made| made.fallback.pins()));
-        // Our own one was counted already.
-        let news = others.into_iter().filter(|_| before.is_none());
-        let past: Vec<Bypassed> = news.filter(|past| past.connections > 0).collect();
-        for past in &past {
-            self.stats.went_past(past.connections);
-            self.sink.went_past(*past, past.connections);
+        let counted = Bypassed::default();
+        let made = Made { fallback, ways, group, put: BTreeSet::new(), counted, written: 0 };
+        self.fallback.why = None;
+        if let Some(before) = self.fallback.made.replace(made)
+            && let Err(error) = before.fallback.remove()
+        {
+            tracing::warn!(%error, pod = %self.target.name, "a fallback that is not needed any more stays");
         }
-        self.fallback.looked = true;
-        if !past.is_empty() {
-            self.bring_back();
+    }
+
+    fn without_fallback(&mut self, why: &str, tools: &Tools) {
+        if self.fallback.why.as_deref() != Some(why) {
+            let pod = &self.target.name;
+            tracing::warn!(%pod, "is not answered at its inbound ports while no agent runs: {why}");
         }
+        self.fallback.why = Some(why.to_owned());
+        // An older one would answer in our place.
+        self.remove_fallback(tools);
     }
 
     /// Nobody answers for us any more.
     pub(super) fn remove_fallback(&mut self, tools: &Tools) {
-        self.replace_fallback(tools, None);
+        self.count_bypassed();
+        self.write_bypassed();
+        let ours = self.fallback.made.take().map(|made| made.fallback.remove());
+        if let Some(Err(error)) = ours {
+            tracing::warn!(%error, pod = %self.target.name, "a fallback that is not needed any more stays");
+        }
+        self.be_alone(tools);
+    }
+
+    /// Takes away what agents before us left of this pod, and counts what went past there. To be called when all of our
+    /// listeners are there.
+    pub(in crate::agent) fn be_alone(&mut self, tools: &Tools) {
+        let Some(pins) = tools.pins.as_ref().filter(|_| !self.fallback.alone) else { return };
+        let ours = self.fallback.made.as_ref().map(|made| made.fallback.pins());
+        if ours.is_none() && self.fallback.behind.is_some() && self.fallback.why.is_none() {
+            // Our listeners are not there, for whatever reason: callers still are.
+            return;
+        }
+        let past: Vec<Bypassed> =
+            pins.replace(&self.uid, ours).into_iter().filter(|past| past.connections > 0).collect();
+        self.fallback.alone = true;
+        for past in &past {
+            self.stats.went_past(past.connections);
+            self.sink.went_past(*past, past.connections);
+        }
+        if !past.is_empty() {
+            self.bring_back();
+        }
     }
 
     /// The application may have begun to listen before the fallback was there, or by a socket that it was given.
@@ -155,8 +161,10 @@ impl Held {
         let wanted: Vec<listeners::Listener> = behind.listening.iter().filter(behind_ours).copied().collect();
         let cookies: BTreeSet<u64> = wanted.iter().map(|one| one.cookie).collect();
         if cookies != made.put {
-            capture::put(&made.fallback, &wanted, &cgroup::processes(&made.group));
-            made.put = cookies;
+            // What nobody of the pod has is looked for again.
+            if capture::put(&made.fallback, &wanted, &cgroup::processes(&made.group)) == wanted.len() {
+                made.put = cookies;
+            }
         }
     }
 

@@ -214,6 +214,7 @@ impl Held {
 
     /// Everything is given up. Returns how many connections were cut.
     pub(super) fn leave(mut self, tools: &Tools) -> u64 {
+        self.set_behind(None);
         self.remove_fallback(tools);
         self.cut(&tools.link)
     }

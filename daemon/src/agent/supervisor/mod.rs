@@ -331,6 +331,9 @@ impl Supervisor {
                 break;
             }
             if steps.is_empty() {
+                if let Some(held) = &mut pod.held {
+                    held.be_alone(hands.tools);
+                }
                 break;
             }
             let attaches = steps.iter().any(|step| matches!(step, Step::Attach { .. }));
