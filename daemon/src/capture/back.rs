@@ -15,12 +15,18 @@ use crate::netlink::connections::{Connection, connections};
 
 /// Between two looks at a connection.
 const LOOK: Duration = Duration::from_micros(500);
-/// On one that was quiet for so long, and owes nothing by the kernel's clock, nobody is in the middle of something.
-const IDLE: Duration = Duration::from_millis(250);
-/// On one that was seen at work, an answer that has paused for so long has ended …
-const PAUSE: Duration = Duration::from_millis(3);
-/// … unless it has paused before: then only after so many times as long.
+/// One on which nothing was seen, and nothing has happened for so long, is in nobody's hands.
+const IDLE: Duration = Duration::from_secs(1);
+/// One that was seen to be answered has to be quiet for so long. The more a connection is used, the likelier it is that its
+/// caller takes it in the moment that it ends: those that are used least go first, and what is asked for is halved again
+/// and again, because a caller that has another one in their place uses the rest less …
+const QUIET: Duration = Duration::from_millis(250);
+const HALVED: Duration = Duration::from_millis(500);
+const LEAST: Duration = Duration::from_millis(3);
+/// … unless its answers pause: then for so many times as long.
 const TIMES: u32 = 4;
+/// Between the ends of two.
+const APART: Duration = Duration::from_millis(10);
 
 /// A connection, and what was seen of it.
 #[derive(Debug)]
@@ -52,12 +58,17 @@ pub fn bring_back(
         .filter(past)
         .map(|connection| Seen::new(connection, begun))
         .collect();
-    let mut ended = 0;
+    let (mut ended, mut last) = (0, None::<Instant>);
     while !left.is_empty() && begun.elapsed() < patience {
+        let quiet = quiet_after(begun.elapsed());
         let mut still = Vec::with_capacity(left.len());
         for mut seen in left {
-            match within(namespace, || seen.step()) {
-                Ok(true) => ended += 1,
+            let may_end = last.is_none_or(|last| last.elapsed() >= APART);
+            match within(namespace, || seen.step(quiet, may_end)) {
+                Ok(true) => {
+                    ended += 1;
+                    last = Some(Instant::now());
+                }
                 Ok(false) => still.push(seen),
                 // It ended by itself.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -70,6 +81,12 @@ pub fn bring_back(
     Ok(Reset { ended, busy: left.len() })
 }
 
+/// For how long a connection that was answered has to be quiet, so long after we have begun.
+fn quiet_after(elapsed: Duration) -> Duration {
+    let times = u32::try_from(elapsed.as_millis() / HALVED.as_millis()).unwrap_or(u32::MAX);
+    QUIET.checked_div(1u32.checked_shl(times).unwrap_or(u32::MAX)).map_or(LEAST, |quiet| quiet.max(LEAST))
+}
+
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
@@ -80,16 +97,16 @@ impl Seen {
     }
 
     /// Looks once, within the namespace, and ends it if it rests; did it?
-    fn step(&mut self) -> io::Result<bool> {
+    fn step(&mut self, quiet: Duration, may_end: bool) -> io::Result<bool> {
         let now = self.connection.again()?;
-        if self.rests(&now, Instant::now()) {
+        if self.rests(&now, Instant::now(), quiet) && may_end {
             // Nothing in between: what comes now is lost.
             return now.destroy().map(|()| true);
         }
         Ok(false)
     }
 
-    fn rests(&mut self, now: &Connection, at: Instant) -> bool {
+    fn rests(&mut self, now: &Connection, at: Instant, wanted: Duration) -> bool {
         let came = now.received != self.connection.received;
         let went = now.sent != self.connection.sent;
         let quiet = at.duration_since(self.since);
@@ -104,7 +121,7 @@ impl Seen {
             return false;
         }
         let idle = now.idle >= IDLE && !now.owes;
-        let paused = self.answered && !now.waiting && quiet >= PAUSE.max(self.pause.saturating_mul(TIMES));
+        let paused = self.answered && !now.waiting && quiet >= wanted.max(self.pause.saturating_mul(TIMES));
         idle || paused
     }
 }
@@ -121,9 +138,16 @@ mod tests {
         let mut rests = false;
         for (millis, received, sent) in steps {
             let now = Connection { received: *received, sent: *sent, owes: true, ..connection };
-            rests = seen.rests(&now, begun + Duration::from_millis(*millis));
+            rests = seen.rests(&now, begun + Duration::from_millis(*millis), LEAST);
         }
         rests
+    }
+
+    #[test]
+    fn what_is_used_least_goes_first_and_in_the_end_nearly_everything_may() {
+        let after = |millis| quiet_after(Duration::from_millis(millis));
+        assert_eq!([after(0), after(499), after(500), after(1_000)].map(|it| it.as_millis()), [250, 250, 125, 62]);
+        assert_eq!([after(3_900), after(60_000)], [LEAST; 2]);
     }
 
     #[test]

@@ -55,7 +55,6 @@ impl Served {
     /// Its server dies, and another one begins in the same container.
     pub(crate) fn restart(&mut self) {
         self.server.signal(Signal::KILL).unwrap();
-        self.server.finish().unwrap();
         self.server = serve(&self.member);
     }
 
