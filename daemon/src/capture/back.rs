@@ -14,7 +14,7 @@ use super::older::Reset;
 use crate::netlink::connections::{Connection, connections};
 
 /// Between two looks at a connection.
-const LOOK: Duration = Duration::from_micros(500);
+const LOOK: Duration = Duration::from_millis(1);
 /// One on which nothing was seen, and nothing has happened for so long, is in nobody's hands.
 const IDLE: Duration = Duration::from_secs(1);
 /// One that was seen to be answered has to be quiet for so long. The more a connection is used, the likelier it is that its
@@ -23,7 +23,9 @@ const IDLE: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_millis(250);
 const HALVED: Duration = Duration::from_millis(500);
 const LEAST: Duration = Duration::from_millis(3);
-/// … unless its answers pause: then for so many times as long.
+/// … but not below this where it is not sure what was the last …
+const UNSURE: Duration = Duration::from_millis(50);
+/// … and where answers pause, not before so many times as long.
 const TIMES: u32 = 4;
 /// Between the ends of two.
 const APART: Duration = Duration::from_millis(10);
@@ -35,6 +37,8 @@ struct Seen {
     since: Instant,
     /// Bytes went out since others came; nothing before any did.
     answered: bool,
+    /// … and these did not come in the same moment, so that they may be the next request.
+    sure: bool,
     /// The longest pause within an answer.
     pause: Duration,
 }
@@ -93,17 +97,25 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 
 impl Seen {
     fn new(connection: Connection, now: Instant) -> Self {
-        Self { connection, since: now, answered: false, pause: Duration::ZERO }
+        Self { connection, since: now, answered: false, sure: false, pause: Duration::ZERO }
     }
 
     /// Looks once, within the namespace, and ends it if it rests; did it?
     fn step(&mut self, quiet: Duration, may_end: bool) -> io::Result<bool> {
         let now = self.connection.again()?;
-        if self.rests(&now, Instant::now(), quiet) && may_end {
-            // Nothing in between: what comes now is lost.
-            return now.destroy().map(|()| true);
+        if !self.rests(&now, Instant::now(), quiet) || !may_end {
+            return Ok(false);
         }
-        Ok(false)
+        // Of one that is in use: whoever has something to read may be about to write it here.
+        if self.since.elapsed() < IDLE && connections()?.iter().any(|one| one.unread) {
+            return Ok(false);
+        }
+        let now = self.connection.again()?;
+        if now.received != self.connection.received || now.unread {
+            return Ok(false);
+        }
+        // Nothing in between: what comes now is lost.
+        now.destroy().map(|()| true)
     }
 
     fn rests(&mut self, now: &Connection, at: Instant, wanted: Duration) -> bool {
@@ -115,13 +127,15 @@ impl Seen {
             if went && !came && self.answered {
                 self.pause = self.pause.max(quiet);
             }
-            // Both at once: it may be an answer, and the next request after it.
-            self.answered = went && !came;
+            // Both at once: nearly always a request and its answer.
+            self.answered = went;
+            self.sure = !came;
             self.since = at;
             return false;
         }
         let idle = now.idle >= IDLE && !now.owes;
-        let paused = self.answered && !now.waiting && quiet >= wanted.max(self.pause.saturating_mul(TIMES));
+        let least = if self.sure { LEAST } else { UNSURE };
+        let paused = self.answered && !now.unread && quiet >= wanted.max(least).max(self.pause.saturating_mul(TIMES));
         idle || paused
     }
 }
@@ -156,6 +170,7 @@ mod tests {
         assert!(!seen_after(&[(1, 10, 0), (200, 10, 0)]), "owed");
         assert!(!seen_after(&[(1, 10, 0), (2, 10, 20), (4, 10, 20)]), "just now");
         assert!(!seen_after(&[(1, 10, 20), (40, 10, 20)]), "nobody knows what came first");
+        assert!(seen_after(&[(1, 10, 20), (52, 10, 20)]), "an answer would have come");
         assert!(!seen_after(&[(1, 10, 0), (2, 10, 20), (52, 10, 40), (152, 10, 40)]), "it pauses within its answers");
         assert!(seen_after(&[(1, 10, 0), (2, 10, 20), (52, 10, 40), (300, 10, 40)]), "a longer pause");
     }

@@ -24,8 +24,8 @@ pub struct Connection {
     /// What came last is not answered yet: its bytes are newer than those that were sent, by the kernel's clock, which
     /// has steps of up to 10 milliseconds.
     pub owes: bool,
-    /// Bytes wait to be read, or to be acknowledged.
-    pub waiting: bool,
+    /// Bytes wait to be read.
+    pub unread: bool,
     /// Payload bytes that came, and that went, so far.
     pub received: u64,
     pub sent: u64,
@@ -56,7 +56,7 @@ fn connection(response: &InetResponse) -> Connection {
         cgroup: sockets::cgroup(response),
         idle: past.as_ref().filter(|_| !waiting).map(|past| past.sent.min(past.came)).unwrap_or_default(),
         owes: past.as_ref().is_none_or(|past| past.received > 0 && past.came < past.sent),
-        waiting,
+        unread: response.header.recv_queue > 0,
         received: past.as_ref().map_or(0, |past| past.received),
         sent: past.as_ref().map_or(0, |past| past.bytes),
         interface: id.interface_id,
@@ -135,7 +135,7 @@ impl Connection {
     #[cfg(test)]
     pub(crate) fn of(local: SocketAddr, remote: SocketAddr) -> Self {
         let (cookie, cgroup, idle, owes) = (0, 0, Duration::ZERO, false);
-        Self { local, remote, cookie, cgroup, idle, owes, waiting: false, received: 0, sent: 0, interface: 0 }
+        Self { local, remote, cookie, cgroup, idle, owes, unread: false, received: 0, sent: 0, interface: 0 }
     }
 }
 
@@ -188,7 +188,7 @@ mod tests {
             let before = find(&server).unwrap();
             client.write_all(b"four").unwrap();
             let now = before.again().unwrap();
-            assert_eq!((now.received - before.received, now.sent, now.waiting), (4, 0, true));
+            assert_eq!((now.received - before.received, now.sent, now.unread), (4, 0, true));
             assert_eq!((now.local, now.cookie), (before.local, before.cookie));
             now.destroy().unwrap();
             assert_eq!(before.again().unwrap_err().kind(), io::ErrorKind::NotFound);

@@ -5,9 +5,9 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use nodetap_core::pod::observed::Listener;
 
@@ -19,6 +19,9 @@ use crate::netlink::listeners;
 
 /// How long connections that went past us are watched for a moment in which they can be brought back.
 const PATIENCE: Duration = Duration::from_secs(4);
+
+/// … and after how long once more, while some never rest.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// What is behind a pod's reverse listeners.
 #[derive(Debug, Clone)]
@@ -39,8 +42,16 @@ pub(super) struct HeldFallback {
     alone: bool,
     /// Why there is none, as it was last said.
     why: Option<String>,
+    bringing: Arc<Bringing>,
+}
+
+/// What is done about connections that went past us.
+#[derive(Debug, Default)]
+struct Bringing {
     /// Somebody is at it.
-    bringing: Arc<AtomicBool>,
+    now: AtomicBool,
+    /// Some were in use all the time, when that ended.
+    left: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug)]
@@ -171,7 +182,9 @@ impl Held {
     /// Counts what went past us since the last time, and brings it back when that has ended. To be called once a second or
     /// so.
     pub(in crate::agent) fn watch_fallback(&mut self) {
-        if self.count_bypassed() == 0 && self.write_bypassed() {
+        let rest = |left: MutexGuard<'_, Option<Instant>>| left.is_some_and(|left| left.elapsed() >= AGAIN);
+        let again = rest(self.fallback.bringing.left.lock().unwrap_or_else(PoisonError::into_inner));
+        if self.count_bypassed() == 0 && (self.write_bypassed() || again) {
             self.bring_back();
         }
     }
@@ -199,22 +212,29 @@ impl Held {
     /// Ends the connections that the application was given in our place, each as soon as it rests.
     fn bring_back(&self) {
         let Some(made) = &self.fallback.made else { return };
-        if self.fallback.bringing.swap(true, Ordering::Relaxed) {
+        if self.fallback.bringing.now.swap(true, Ordering::Relaxed) {
             return;
         }
         let (namespace, group, pod) = (self.netns.clone(), made.group.clone(), self.target.name.clone());
         let (bringing, ours) = (Arc::clone(&self.fallback.bringing), made.ways.iter().map(|(at, _)| *at).collect());
         let thread = std::thread::Builder::new().name("nodetap-back".into());
         let spawned = thread.spawn(move || {
-            match bring_back(&namespace as &dyn Namespace, &group, &ours, PATIENCE) {
-                Ok(Reset { ended, busy }) => tracing::info!(%pod, ended, busy, "connections that went past us"),
-                Err(error) => tracing::warn!(%pod, %error, "connections that went past us stay with the application"),
-            }
-            bringing.store(false, Ordering::Relaxed);
+            let busy = match bring_back(&namespace as &dyn Namespace, &group, &ours, PATIENCE) {
+                Ok(Reset { ended, busy }) => {
+                    tracing::info!(%pod, ended, busy, "connections that went past us");
+                    busy
+                }
+                Err(error) => {
+                    tracing::warn!(%pod, %error, "connections that went past us stay with the application");
+                    0
+                }
+            };
+            *bringing.left.lock().unwrap_or_else(PoisonError::into_inner) = (busy > 0).then(Instant::now);
+            bringing.now.store(false, Ordering::Relaxed);
         });
         if let Err(error) = spawned {
             tracing::warn!(%error, "cannot start a thread that brings connections back");
-            self.fallback.bringing.store(false, Ordering::Relaxed);
+            self.fallback.bringing.now.store(false, Ordering::Relaxed);
         }
     }
 }
