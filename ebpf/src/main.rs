@@ -12,6 +12,7 @@
 
 mod connect;
 mod datagram;
+mod ends;
 mod maps;
 mod names;
 mod sk_lookup;

@@ -13,13 +13,10 @@ use nodetap_ebpf_common::{
     STEER_INBOUND, STEER_LOOPBACK,
 };
 
+use crate::ends::{AF_INET, IPPROTO_TCP, REPLACE, local_address, remote_address};
 use crate::maps::{self, DIALS, FOREIGN, INBOUND, TARGETS, V6ONLY};
 
 const PASS: u32 = 1;
-const AF_INET: u32 = 2;
-const IPPROTO_TCP: u32 = 6;
-/// BPF_SK_LOOKUP_F_REPLACE: overrule what an earlier program chose.
-const REPLACE: u64 = 1;
 
 #[sk_lookup]
 pub fn inbound(ctx: SkLookupContext) -> u32 {
@@ -105,37 +102,5 @@ fn is_loopback(address: &Address, v4: bool) -> bool {
         u32::from_be(address[3]) >> 24 == 127
     } else {
         address[0] | address[1] | address[2] == 0 && u32::from_be(address[3]) == 1
-    }
-}
-
-#[inline(always)]
-unsafe fn local_address(lookup: *mut bpf_sk_lookup, v4: bool) -> Address {
-    // SAFETY: see the caller; word by word, because the verifier refuses wide accesses.
-    unsafe {
-        if v4 {
-            return [0, 0, MAPPED, (*lookup).local_ip4];
-        }
-        [
-            core::ptr::read_volatile(&raw const (*lookup).local_ip6[0]),
-            core::ptr::read_volatile(&raw const (*lookup).local_ip6[1]),
-            core::ptr::read_volatile(&raw const (*lookup).local_ip6[2]),
-            core::ptr::read_volatile(&raw const (*lookup).local_ip6[3]),
-        ]
-    }
-}
-
-#[inline(always)]
-unsafe fn remote_address(lookup: *mut bpf_sk_lookup, v4: bool) -> Address {
-    // SAFETY: as above.
-    unsafe {
-        if v4 {
-            return [0, 0, MAPPED, (*lookup).remote_ip4];
-        }
-        [
-            core::ptr::read_volatile(&raw const (*lookup).remote_ip6[0]),
-            core::ptr::read_volatile(&raw const (*lookup).remote_ip6[1]),
-            core::ptr::read_volatile(&raw const (*lookup).remote_ip6[2]),
-            core::ptr::read_volatile(&raw const (*lookup).remote_ip6[3]),
-        ]
     }
 }

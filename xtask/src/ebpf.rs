@@ -1,5 +1,5 @@
-//! The kernel object that is checked in beside its sources: building it so that it comes out the same in every checkout,
-//! and telling whether what is checked in is what the sources give.
+//! The kernel objects that are checked in beside their sources: building them so that they come out the same in every
+//! checkout, and telling whether what is checked in is what the sources give.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -11,11 +11,13 @@ use anyhow::{Context, Result, bail};
 use crate::toolchain::{self, Toolchain};
 use crate::{cache, process, workspace};
 
-const OBJECT: &str = "ebpf/nodetap.bpf.o";
+/// What is checked in, and the program of the package `nodetap-ebpf` that it is.
+const OBJECTS: [(&str, &str); 2] =
+    [("ebpf/nodetap.bpf.o", "nodetap-ebpf"), ("ebpf/fallback.bpf.o", "nodetap-fallback")];
 const LOCK: &str = "ebpf/nodetap.bpf.lock";
 const TARGET: &str = "bpfel-unknown-none";
 
-/// Builds the object and its lock file, or with `check` only compares.
+/// Builds the objects and their lock file, or with `check` only compares.
 ///
 /// # Errors
 /// When there is no toolchain to build with, the build fails, or what is checked in differs.
@@ -26,11 +28,15 @@ pub(crate) fn run(check: bool) -> Result<()> {
 fn write() -> Result<()> {
     let root = workspace::root()?;
     let toolchain = toolchain::ensure()?;
-    let object = build(&toolchain, &[])?;
-    let lock = lock(&toolchain.versions()?, &object, &sources(&root)?);
-    fs::write(root.join(OBJECT), &object).with_context(|| format!("cannot write {OBJECT}"))?;
+    let mut objects = Vec::new();
+    for (file, program) in OBJECTS {
+        let object = build(&toolchain, program, &[])?;
+        fs::write(root.join(file), &object).with_context(|| format!("cannot write {file}"))?;
+        eprintln!("ebpf: {file}, {} bytes, sha256 {}", object.len(), cache::hex(&object));
+        objects.push(object);
+    }
+    let lock = lock(&toolchain.versions()?, &objects, &sources(&root)?);
     fs::write(root.join(LOCK), lock).with_context(|| format!("cannot write {LOCK}"))?;
-    eprintln!("ebpf: {OBJECT}, {} bytes, sha256 {}", object.len(), cache::hex(&object));
     if !toolchain.pinned {
         eprintln!("ebpf: not built by the pinned toolchain: have it built by that one before it is checked in");
     }
@@ -42,7 +48,7 @@ fn write() -> Result<()> {
 /// # Errors
 /// As [`run`].
 pub(crate) fn with_log() -> Result<()> {
-    let object = build(&toolchain::ensure()?, &["log"])?;
+    let object = build(&toolchain::ensure()?, OBJECTS[0].1, &["log"])?;
     let path = workspace::target_dir()?.join("ebpf").join("nodetap-log.bpf.o");
     fs::write(&path, object).with_context(|| format!("cannot write {}", path.display()))?;
     eprintln!("ebpf: try `NODETAP_LOG=debug nodetap run --kernel-object {} -- CMD`", path.display());
@@ -51,35 +57,37 @@ pub(crate) fn with_log() -> Result<()> {
 
 fn compare() -> Result<()> {
     let root = workspace::root()?;
-    let kept = fs::read(root.join(OBJECT)).with_context(|| format!("no {OBJECT}: run `cargo xtask ebpf`"))?;
     let lock = fs::read_to_string(root.join(LOCK)).with_context(|| format!("no {LOCK}: run `cargo xtask ebpf`"))?;
-    if field(&lock, "object") != Some(cache::hex(&kept).as_str()) {
-        bail!("{LOCK} does not speak of this {OBJECT}: run `cargo xtask ebpf`");
-    }
     if field(&lock, "sources") != Some(sources(&root)?.as_str()) {
-        bail!("{OBJECT} is older than its sources: run `cargo xtask ebpf`");
+        bail!("the kernel objects are older than their sources: run `cargo xtask ebpf`");
     }
-    match toolchain::ensure_pinned() {
-        Ok(toolchain) => {
-            let built = build(&toolchain, &[])?;
-            if built != kept {
-                let differing = root.join(OBJECT).with_extension("o.rebuilt");
-                fs::write(&differing, &built).context("cannot write the object that differs")?;
-                bail!(
-                    "{OBJECT} is not what its sources give with the pinned toolchain: compare {}",
-                    differing.display()
-                );
-            }
-            eprintln!("ebpf: {OBJECT} is what its sources give, byte for byte");
+    let toolchain = toolchain::ensure_pinned();
+    for (file, program) in OBJECTS {
+        let kept = fs::read(root.join(file)).with_context(|| format!("no {file}: run `cargo xtask ebpf`"))?;
+        if field(&lock, &format!("object {program}")) != Some(cache::hex(&kept).as_str()) {
+            bail!("{LOCK} does not speak of this {file}: run `cargo xtask ebpf`");
         }
-        Err(why) => eprintln!("ebpf: {OBJECT} compared by the hash of its sources only: {why:#}"),
+        let toolchain = match &toolchain {
+            Ok(toolchain) => toolchain,
+            Err(why) => {
+                eprintln!("ebpf: {file} compared by the hash of its sources only: {why:#}");
+                continue;
+            }
+        };
+        let built = build(toolchain, program, &[])?;
+        if built != kept {
+            let differing = root.join(file).with_extension("o.rebuilt");
+            fs::write(&differing, &built).context("cannot write the object that differs")?;
+            bail!("{file} is not what its sources give with the pinned toolchain: compare {}", differing.display());
+        }
+        eprintln!("ebpf: {file} is what its sources give, byte for byte");
     }
     Ok(())
 }
 
-/// Builds the programs and returns the object. Paths are remapped to fixed names, so that neither the checkout's place
+/// Builds one of the programs and returns the object. Paths are remapped to fixed names, so that neither the checkout's place
 /// nor cargo's home is in it.
-fn build(toolchain: &Toolchain, features: &[&str]) -> Result<Vec<u8>> {
+fn build(toolchain: &Toolchain, program: &str, features: &[&str]) -> Result<Vec<u8>> {
     let root = workspace::root()?;
     let target_dir = workspace::target_dir()?.join("ebpf");
     let registry = workspace::cargo_home()?.join("registry/src");
@@ -112,13 +120,13 @@ fn build(toolchain: &Toolchain, features: &[&str]) -> Result<Vec<u8>> {
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
         .env("CARGO_PROFILE_RELEASE_DEBUG", "2")
-        .args(["build", "--quiet", "--release", "--package", "nodetap-ebpf", "--bin", "nodetap-ebpf"])
+        .args(["build", "--quiet", "--release", "--package", "nodetap-ebpf", "--bin", program])
         .args(["-Z", "build-std=core", "--target", TARGET, "--features", &features.join(",")])
         .arg("--target-dir")
         .arg(&target_dir)
         .current_dir(&root);
     process::run(&mut cargo).context("the kernel programs do not build")?;
-    let built = target_dir.join(TARGET).join("release/nodetap-ebpf");
+    let built = target_dir.join(TARGET).join("release").join(program);
     fs::read(&built).with_context(|| format!("no object at {}", built.display()))
 }
 
@@ -126,11 +134,12 @@ fn remap(from: &Path, to: &str) -> String {
     format!("--remap-path-prefix={}={to}", from.display())
 }
 
-fn lock(versions: &str, object: &[u8], sources: &str) -> String {
+fn lock(versions: &str, objects: &[Vec<u8>], sources: &str) -> String {
+    let hashes = OBJECTS.iter().zip(objects).map(|((_, program), object)| (program, cache::hex(object)));
+    let hashes: String = hashes.map(|(program, hash)| format!("object {program} {hash}\n")).collect();
     format!(
-        "# Written by `cargo xtask ebpf`: what {OBJECT} is, and what it was built from and with.\n\
-         toolchain {versions}\nobject {}\nsources {sources}\n",
-        cache::hex(object)
+        "# Written by `cargo xtask ebpf`: what the kernel objects are, and what they were built from and with.\n\
+         toolchain {versions}\n{hashes}sources {sources}\n"
     )
 }
 
@@ -177,9 +186,9 @@ mod tests {
 
     #[test]
     fn a_lock_file_gives_back_what_was_written_into_it() {
-        let lock = lock("rustc 1", b"object", "abc");
+        let lock = lock("rustc 1", &[b"one".to_vec(), b"other".to_vec()], "abc");
         assert_eq!(field(&lock, "sources"), Some("abc"));
-        assert_eq!(field(&lock, "object"), Some(cache::hex(b"object").as_str()));
+        assert_eq!(field(&lock, "object nodetap-fallback"), Some(cache::hex(b"other").as_str()));
         assert_eq!(field(&lock, "toolchain"), Some("rustc 1"));
         assert_eq!(field(&lock, "other"), None);
     }

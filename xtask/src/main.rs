@@ -41,7 +41,7 @@ enum Command {
         #[arg(long = "for", value_enum, default_value = "all")]
         job: setup::Job,
     },
-    /// Build the kernel programs into ebpf/nodetap.bpf.o
+    /// Build the kernel programs into ebpf/nodetap.bpf.o and ebpf/fallback.bpf.o
     Ebpf {
         /// Change nothing: fail when the object that is checked in is not what its sources give
         #[arg(long)]

@@ -285,6 +285,9 @@ pub struct Loss {
 pub const AGENT_DOWN: &str = "agent_down";
 pub const AGENT_HANDOVER: &str = "agent_handover";
 
+/// Why connections of a pod are not recorded that its application answered in our place while we did not.
+pub const FALLBACK: &str = "fallback";
+
 impl Loss {
     /// A time of which nobody knows what passed in it: it counts, whatever its number.
     pub fn is_of_time(&self) -> bool {

@@ -31,12 +31,16 @@ pub use failure::Failure;
 pub use options::Agent;
 
 use self::wire::Channel;
+use crate::capture::Pins;
 
 /// Captures until it is told to end.
 ///
 /// # Errors
 /// When it cannot begin.
 pub fn agent(options: &Agent) -> Result<u8, Failure> {
+    if options.unpin {
+        return unpin(options);
+    }
     let node = options.node().map_err(Failure::Usage)?;
     match options.worker {
         true => worker::work(options, node, Some(channel()?)),
@@ -51,6 +55,16 @@ pub fn agent(options: &Agent) -> Result<u8, Failure> {
             keeper::keep(&settings).map(|()| 0).map_err(Failure::internal("keep the agent's listeners"))
         }
     }
+}
+
+/// Nobody of us is to come back to this node.
+fn unpin(options: &Agent) -> Result<u8, Failure> {
+    if options.pins.exists() {
+        let pins = Pins::open(&options.pins).map_err(Failure::internal("use the folder of --pins"))?;
+        pins.pods().iter().for_each(|uid| drop(pins.replace(uid, None)));
+        std::fs::remove_dir(&options.pins).map_err(Failure::internal("remove the folder of --pins"))?;
+    }
+    Ok(0)
 }
 
 /// The keeper's channel is our standard input.

@@ -36,6 +36,12 @@ pub struct Agent {
     /// Folder, in memory, where the agents of a node hand over to each other
     #[arg(long, value_name = "DIR", default_value = "/run/nodetap")]
     pub run: PathBuf,
+    /// Folder on a BPF file system where what answers for pods under Istio while no agent runs is kept
+    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/nodetap")]
+    pub pins: PathBuf,
+    /// Take away everything that is kept there, and end
+    #[arg(long)]
+    pub unpin: bool,
     /// The node's /proc
     #[arg(long, value_name = "DIR", default_value = "/proc")]
     pub proc: PathBuf,

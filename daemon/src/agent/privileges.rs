@@ -12,7 +12,7 @@ const NEEDED: [(CapabilitySet, &str, &str); 2] = [
 ];
 /// Without these it does less.
 const USED: [(CapabilitySet, &str, &str); 1] =
-    [(CapabilitySet::NET_ADMIN, "NET_ADMIN", "reset-older-connections closes none")];
+    [(CapabilitySet::NET_ADMIN, "NET_ADMIN", "reset-older-connections closes none, and what went past us stays there")];
 
 /// Looks at those that we have.
 ///

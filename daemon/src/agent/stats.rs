@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use nodetap_core::exchange::{Direction, Event, Exchange, Loss, Target};
+use nodetap_core::exchange::{Direction, Event, Exchange, FALLBACK, Loss, Target};
 use nodetap_core::row::protocol;
 use nodetap_proxy::sink::Sink;
 
-use crate::capture::{self, BeforeAttach, Bypass, Counts};
+use crate::capture::{self, BeforeAttach, Bypass, Bypassed, Counts, monotonic_ns};
 use crate::store::Recorder;
 
 /// Reasons that are told apart of what was lost or passed through; what comes on top is counted as `other`.
@@ -44,6 +44,7 @@ pub(super) struct Stats {
     explicit_out: AtomicU64,
     ignored_in: AtomicU64,
     ignored_out: AtomicU64,
+    fallback_in: AtomicU64,
     open: AtomicU64,
     requests: Mutex<BTreeMap<Kind, u64>>,
     durations: Mutex<BTreeMap<&'static str, Durations>>,
@@ -87,6 +88,11 @@ impl Stats {
         count.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The application answered so many connections in our place.
+    pub(super) fn went_past(&self, connections: u64) {
+        self.fallback_in.fetch_add(connections, Ordering::Relaxed);
+    }
+
     pub(super) fn set_open(&self, open: u64) {
         self.open.store(open, Ordering::Relaxed);
     }
@@ -116,6 +122,7 @@ impl Stats {
             (("out", "proxy"), &self.explicit_out),
             (("in", "ignored"), &self.ignored_in),
             (("out", "ignored"), &self.ignored_out),
+            (("in", "fallback"), &self.fallback_in),
         ] {
             *sums.entry(key).or_default() += count.load(Ordering::Relaxed);
         }
@@ -233,6 +240,22 @@ pub(super) struct TargetSink {
     pub recorder: Recorder,
     pub target: Arc<Target>,
     pub stats: Arc<Stats>,
+}
+
+impl TargetSink {
+    /// Writes down that the application answered connections in our place: `connections` of those that `past` tells of.
+    pub(super) fn went_past(&self, past: Bypassed, connections: u64) {
+        let (now, ago) = (super::unix_micros(), monotonic_ns());
+        let at = |ns: u64| now.saturating_sub(ago.saturating_sub(ns) / 1_000);
+        self.recorder.record(Event::Loss(Loss {
+            time: at(past.first_ns),
+            until: at(past.last_ns),
+            target: Arc::clone(&self.target),
+            reason: FALLBACK.into(),
+            exchanges: connections,
+            bytes: 0,
+        }));
+    }
 }
 
 impl Sink for TargetSink {

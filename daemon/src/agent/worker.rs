@@ -23,7 +23,7 @@ use super::remembered::Memory;
 use super::supervisor::{Event, Parts, SecretName, Supervisor};
 use super::view::View;
 use super::wire::{Channel, Message};
-use crate::capture::{Hooks, random};
+use crate::capture::{Hooks, Pins, random};
 use crate::cluster::report::Reporter;
 use crate::cluster::{self, Connection, Health, namespaces, pause, pods, services};
 use crate::kubepods::{Finder, Limits as TreeLimits, Proc, Tree};
@@ -63,6 +63,7 @@ pub(super) fn work(options: &Agent, node: String, channel: Option<Channel>) -> R
     let engine = Engine::start(EngineSettings { workers: workers(options.workers), limits: limits(options) }, random);
     let engine = engine.map_err(Failure::internal("start the data plane"))?;
     let hooks = if options.dry_run { None } else { Some(Hooks::start(None, engine.liveness())?) };
+    let pins = if options.dry_run { None } else { pins(&options.pins) };
     let settings = store::Settings {
         max_store: options.max_store,
         ..store::Settings::new(options.out.clone(), nodetap_core::exchange::Target::command("agent"))
@@ -104,6 +105,7 @@ pub(super) fn work(options: &Agent, node: String, channel: Option<Channel>) -> R
         pod_bytes: usize::try_from(options.pod_bytes).unwrap_or(usize::MAX),
         engine,
         hooks,
+        pins,
         recorder,
         finder,
         reporter,
@@ -128,6 +130,19 @@ pub(super) fn work(options: &Agent, node: String, channel: Option<Channel>) -> R
     }
     supervisor.ended();
     Ok(0)
+}
+
+/// Where fallbacks are pinned. Without them an agent does everything else.
+fn pins(folder: &Path) -> Option<Pins> {
+    let opened = Pins::open(folder);
+    let said = opened.inspect_err(|error| {
+        tracing::warn!(
+            "pods under Istio are not answered at their inbound ports while no agent runs: cannot use {}: {error}; \
+             mount one (mount -t bpf bpf /sys/fs/bpf), and see that our container has it",
+            folder.display()
+        );
+    });
+    said.ok()
 }
 
 fn workers(wanted: Option<u16>) -> usize {

@@ -3,11 +3,13 @@
 //! serve all targets: one gives the heartbeat, one observes. It refuses to know what a target is called by others, and
 //! where its records go.
 
+mod back;
 mod beat;
 mod bypass;
 mod calendar;
 mod census;
 mod direct;
+mod fallback;
 pub mod ignored;
 mod listen;
 mod look;
@@ -34,14 +36,16 @@ use nodetap_proxy::steering::Steering;
 use nodetap_proxy::tls::Policy;
 use thiserror::Error;
 
+pub use self::back::bring_back;
 pub use self::bypass::Bypass;
 pub use self::census::Census;
+pub use self::fallback::{Bypassed, Fallback, Generation, Pins, Way, put};
 pub use self::ignored::{Ignore, Ignoring};
 pub use self::listen::bind;
 pub use self::look::Listening;
 pub use self::older::{Older, Reset};
 pub use self::watched::BeforeAttach;
-pub use crate::probes::{Counts, Direct, Fill, Steer};
+pub use crate::probes::{Counts, Direct, Fill, Steer, monotonic_ns};
 
 use self::beat::Beating;
 use self::listen::Listeners;

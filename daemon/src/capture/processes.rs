@@ -54,7 +54,7 @@ impl Processes {
 }
 
 /// From the text of a link in `/proc/PID/fd` (proc(5)).
-fn socket_inode(link: &str) -> Option<u32> {
+pub(super) fn socket_inode(link: &str) -> Option<u32> {
     link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 

@@ -47,6 +47,25 @@ where
     Err(io::Error::new(io::ErrorKind::InvalidData, "the kernel's answer does not end"))
 }
 
+/// Asks for one thing.
+///
+/// # Errors
+/// What the kernel answers, or `InvalidData` when it cannot be understood.
+fn ask<M>(protocol: isize, request: M) -> io::Result<M>
+where
+    M: NetlinkSerializable + NetlinkDeserializable + std::fmt::Debug,
+{
+    let socket = send(protocol, request, NLM_F_REQUEST)?;
+    let (datagram, _) = socket.recv_from_full()?;
+    let message = NetlinkMessage::<M>::deserialize(&datagram)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+    match message.payload {
+        NetlinkPayload::InnerMessage(inner) => Ok(inner),
+        NetlinkPayload::Error(error) => Err(error.to_io()),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
 /// Orders one thing and waits until it is done.
 ///
 /// # Errors

@@ -29,6 +29,20 @@ pub(super) fn dump(
     Ok(())
 }
 
+/// One socket.
+pub(super) fn one(
+    family: u8,
+    states: StateFlags,
+    extensions: ExtensionFlags,
+    socket_id: SocketId,
+) -> io::Result<InetResponse> {
+    let request = SockDiagMessage::InetRequest(request(family, states, extensions, socket_id));
+    match super::ask(NETLINK_SOCK_DIAG, request)? {
+        SockDiagMessage::InetResponse(response) => Ok(*response),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
 /// The control group of whoever made the socket, or of the listener that it came from; 0 when the kernel does not tell.
 pub(super) fn cgroup(response: &InetResponse) -> u64 {
     let value = response.nlas.iter().find_map(|nla| match nla {

@@ -1,10 +1,13 @@
-//! The kernel programs from user space: loaded once, attached to many targets, and asked. Links are never pinned: when
-//! this process is gone, so are the hooks. It refuses to know why something is steered.
+//! The kernel programs from user space: loaded once, attached to many targets, and asked. Their links are never pinned:
+//! when this process is gone, so are the hooks. What is for that time is another object ([`fallback`]), and pinned. It
+//! refuses to know why something is steered.
 
 mod counts;
+pub mod fallback;
 mod fill;
 mod instance;
 mod maps;
+pub mod pins;
 mod ring;
 mod sweep;
 mod tables;
@@ -24,12 +27,14 @@ use nodetap_ebpf_common::ELSEWHERE;
 use thiserror::Error;
 
 pub use counts::{Counts, Direct};
+pub use fallback::Fallback;
 pub use fill::Fill;
 pub use maps::Maps;
 pub use ring::{Observation, Observed, Ring, WhyDirect};
 pub use target::{Attached, Listeners, Steer, Target};
 pub use wire::monotonic_ns;
 
+use self::fallback::Beats;
 use self::instance::Template;
 use self::sweep::{Slots, sweep};
 use self::tables::{Tables, locked};
@@ -73,6 +78,9 @@ pub enum Error {
     /// A map is missing, or does not take a value.
     #[error("the kernel's map `{name}`: {}", causes(.source))]
     Map { name: &'static str, source: aya::maps::MapError },
+    /// A pin could not be made, or not be taken away.
+    #[error("the BPF file system does not take `{path}`: {source}")]
+    Pin { path: std::path::PathBuf, source: io::Error },
     /// The object is not the one that this program was built for.
     #[error("the embedded kernel object lacks `{0}`; run `cargo xtask ebpf` and build again")]
     Missing(&'static str),
@@ -143,6 +151,8 @@ struct Shared {
     sweeping: Mutex<()>,
     /// Endpoints on which nobody listened at the last look.
     silent: Mutex<HashSet<sweep::Endpoint>>,
+    /// Those of fallbacks.
+    beats: Arc<Beats>,
 }
 
 /// The loaded programs. They stay loaded for as long as a target lives.
@@ -168,7 +178,8 @@ impl Probes {
         let tables = Arc::new(Tables::take(&mut ebpf)?);
         tables.count(ELSEWHERE)?;
         let (slots, sweeping, silent) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Ok((Self { shared: Arc::new(Shared { tables, hooks, template, slots, sweeping, silent }) }, ring))
+        let beats = Arc::default();
+        Ok((Self { shared: Arc::new(Shared { tables, hooks, template, slots, sweeping, silent, beats }) }, ring))
     }
 
     /// Makes the hooks know a network namespace, by its cookie; nothing of it is steered yet. `inbound`: our listeners
@@ -186,9 +197,17 @@ impl Probes {
         Target::new(&self.shared, netns, cookie, listeners, inbound)
     }
 
-    /// What tells the hooks that the data plane runs.
+    /// What tells the hooks, and every fallback, that the data plane runs.
     pub fn heartbeat(&self) -> Heartbeat {
-        Heartbeat(Arc::clone(&self.shared.tables))
+        Heartbeat { tables: Arc::clone(&self.shared.tables), beats: Arc::clone(&self.shared.beats) }
+    }
+
+    /// Makes a fallback for listeners of ours, and pins it: see [`fallback`].
+    ///
+    /// # Errors
+    /// When the kernel refuses; nothing of it stays then.
+    pub fn fall_back(&self, place: fallback::Place<'_>, ways: &[fallback::Way<'_>]) -> Result<Fallback, Error> {
+        Fallback::make(&self.shared.beats, place, ways)
     }
 
     /// Connects of the targets' programs in namespaces of no target; they are left alone.
@@ -234,7 +253,10 @@ impl Probes {
 
 /// Without it every hook steps aside.
 #[derive(Debug, Clone)]
-pub struct Heartbeat(Arc<Tables>);
+pub struct Heartbeat {
+    tables: Arc<Tables>,
+    beats: Arc<Beats>,
+}
 
 impl Heartbeat {
     /// Tells the hooks that the data plane runs.
@@ -254,7 +276,9 @@ impl Heartbeat {
     }
 
     fn set(&self, at: u64) -> Result<(), Error> {
-        locked(&self.0.heartbeat).set(0, at, 0).map_err(Error::map("HEARTBEAT"))
+        // All of them, whatever becomes of one.
+        let fallbacks = self.beats.set(at);
+        locked(&self.tables.heartbeat).set(0, at, 0).map_err(Error::map("HEARTBEAT")).and(fallbacks)
     }
 }
 

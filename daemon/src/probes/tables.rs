@@ -85,7 +85,7 @@ pub(super) fn descriptors(ebpf: &Ebpf) -> Named<String, RawFd> {
 }
 
 /// Of the kinds that the object has.
-fn data(map: &Map) -> Option<&MapData> {
+pub(super) fn data(map: &Map) -> Option<&MapData> {
     match map {
         Map::Array(data)
         | Map::PerCpuArray(data)
@@ -100,7 +100,7 @@ fn data(map: &Map) -> Option<&MapData> {
     }
 }
 
-fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, Error>
+pub(super) fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, Error>
 where
     M: TryFrom<Map, Error = MapError>,
 {

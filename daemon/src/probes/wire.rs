@@ -1,13 +1,16 @@
-//! Between Rust's values and the bytes of the contract, and of two commands of bpf(2). Beside one socket option, the only
+//! Between Rust's values and the bytes of the contract, and of some commands of bpf(2). Beside one socket option, the only
 //! `unsafe` of the daemon.
 #![allow(unsafe_code, reason = "values cross to the kernel as bytes, and commands as pointers")]
 
+use std::ffi::CString;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use nodetap_ebpf_common::{
-    Address, COMM, Connected, Endpoint, Event, IgnoredPort, MAPPED, Origin, Place, Route, Sent, Settings, Steered,
+    Address, COMM, Connected, Endpoint, Event, IgnoredPort, MAPPED, Origin, Place, Route, Sent, Settings, Steered, Way,
 };
 
 /// A value of the contract, as aya wants it.
@@ -22,7 +25,7 @@ macro_rules! pod {
         unsafe impl aya::Pod for Wire<$value> {}
     )*};
 }
-pod!(Connected, Endpoint, IgnoredPort, Origin, Place, Route, Sent, Settings, Steered);
+pod!(Connected, Endpoint, IgnoredPort, Origin, Place, Route, Sent, Settings, Steered, Way);
 
 /// The first fields of `union bpf_attr` for BPF_PROG_LOAD.
 #[repr(C)]
@@ -52,8 +55,20 @@ struct Link {
 }
 const _: () = assert!(size_of::<Link>() == 16);
 
+/// The same for BPF_OBJ_PIN and BPF_OBJ_GET.
+#[repr(C)]
+struct Pin {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+const _: () = assert!(size_of::<Pin>() == 16);
+
 const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_OBJ_PIN: libc::c_long = 6;
+const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_LINK_DETACH: libc::c_long = 34;
 const BPF_PROG_TYPE_SK_LOOKUP: u32 = 30;
 const BPF_SK_LOOKUP: u32 = 36;
 /// Loads that a signal interrupted are tried again so often.
@@ -91,22 +106,51 @@ pub(super) fn load_sk_lookup(name: &str, instructions: &[u64]) -> io::Result<Own
 /// Attaches a program to a control group or a network namespace, for as long as the descriptor is open. Several programs
 /// at one place are allowed by this call without a flag (Linux 5.7).
 pub(super) fn link(program: &OwnedFd, target: impl AsFd, attach_type: u32) -> io::Result<OwnedFd> {
-    let number = |fd: std::os::fd::RawFd| u32::try_from(fd).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
-    let (prog_fd, target_fd) = (number(program.as_raw_fd())?, number(target.as_fd().as_raw_fd())?);
+    let (prog_fd, target_fd) = (number(program)?, number(target)?);
     // SAFETY: no pointer is in it.
     unsafe { bpf(BPF_LINK_CREATE, &Link { prog_fd, target_fd, attach_type, flags: 0 }) }
+}
+
+/// Gives a link or a map a name on a BPF file system: it stays for as long as that is there.
+pub(super) fn pin(object: impl AsFd, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let pin = Pin { pathname: path.as_ptr() as u64, bpf_fd: number(object)?, file_flags: 0 };
+    // SAFETY: the string lives longer than the call; the kernel only reads it.
+    unsafe { command(BPF_OBJ_PIN, &pin) }.map(drop)
+}
+
+/// Takes a pinned link off at once: without this it goes some time after its name.
+pub(super) fn detach(path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let get = Pin { pathname: path.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
+    // SAFETY: the string lives longer than the call; the kernel only reads it.
+    let link = unsafe { bpf(BPF_OBJ_GET, &get) }?;
+    // SAFETY: no pointer is in it; it begins with the link's descriptor, and that is all.
+    unsafe { command(BPF_LINK_DETACH, &number(link.as_fd())?) }.map(drop)
+}
+
+fn number(fd: impl AsFd) -> io::Result<u32> {
+    u32::try_from(fd.as_fd().as_raw_fd()).map_err(|_| io::ErrorKind::InvalidInput.into())
 }
 
 /// A command of bpf(2) that answers with a descriptor.
 ///
 /// # Safety
+/// As of [`command`]; the command is one of these.
+unsafe fn bpf<T>(number: libc::c_long, attribute: &T) -> io::Result<OwnedFd> {
+    // SAFETY: the caller's promise; the kernel has just made this descriptor for us.
+    unsafe { command(number, attribute).map(|fd| OwnedFd::from_raw_fd(fd)) }
+}
+
+/// A command of bpf(2), and its answer.
+///
+/// # Safety
 /// `attribute` is what the command wants, and what it points to is valid for the length of the call.
-unsafe fn bpf<T>(command: libc::c_long, attribute: &T) -> io::Result<OwnedFd> {
+unsafe fn command<T>(number: libc::c_long, attribute: &T) -> io::Result<i32> {
     // SAFETY: the caller's promise; the size is the attribute's own.
-    let answer = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attribute), size_of::<T>()) };
+    let answer = unsafe { libc::syscall(libc::SYS_bpf, number, std::ptr::from_ref(attribute), size_of::<T>()) };
     match i32::try_from(answer) {
-        // SAFETY: the kernel has just made this descriptor for us.
-        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        Ok(answer) if answer >= 0 => Ok(answer),
         _ => Err(io::Error::last_os_error()),
     }
 }

@@ -121,6 +121,25 @@ pub const SLOT_PLACEHOLDER: u64 = 0x6e6f_6465_7461_7002;
 /// Nanoseconds of CLOCK_MONOTONIC after which a heartbeat is stale and every hook steps aside.
 pub const HEARTBEAT_STALE_NS: u64 = 2_000_000_000;
 
+/// Listening addresses of one pod that have a fallback, at most.
+pub const FALLBACK_LISTENERS: u32 = 64;
+
+/// Where connections to one of these go: the slot of our listener, and the first of the application's two slots (its
+/// IPv4 listener, then its IPv6 one).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    pub ours: u32,
+    pub application: u32,
+}
+const _: () = assert!(size_of::<Way>() == 8);
+
+/// What a fallback counts: connections that went past us, then the CLOCK_MONOTONIC nanoseconds of the first and of the
+/// last.
+pub const BYPASSED: u32 = 0;
+pub const BYPASSED_FIRST: u32 = 1;
+pub const BYPASSED_LAST: u32 = 2;
+
 /// Length of the kernel's process names.
 pub const COMM: usize = 16;
 

@@ -107,12 +107,19 @@ impl Load {
     /// # Errors
     /// When they have not in good time.
     pub fn attempts(&mut self, more: u64) -> Result<()> {
-        let mut count = || Ok::<u64, anyhow::Error>(self.0.answer("how many?")?.parse()?);
-        let before = count()?;
-        eventually(DEADLINE, "attempts of the load", || match count() {
+        let before = self.so_far()?;
+        eventually(DEADLINE, "attempts of the load", || match self.so_far() {
             Ok(now) if now < before + more => None,
             ended => Some(ended.map(drop)),
         })?
+    }
+
+    /// Attempts that have ended.
+    ///
+    /// # Errors
+    /// When it does not say it.
+    pub fn so_far(&mut self) -> Result<u64> {
+        Ok(self.0.answer("how many?")?.parse()?)
     }
 
     /// How many attempts there were, and those that failed.

@@ -15,6 +15,8 @@ while read -r _ place kind options _; do
     # Control groups v2 give controllers only to groups whose parent holds no process.
     if [ "$kind" = cgroup2 ]; then mkdir -p "$place/init"; echo 0 > "$place/init/cgroup.procs"; fi
 done < /run/cgroup-mounts
+# As systemd does it, where the kernel has it.
+mount -t bpf bpf /sys/fs/bpf
 mount --make-rshared /
 for switch in ipv4/ip_forward ipv6/conf/all/forwarding; do echo 1 > /proc/sys/net/$switch; done
 # The addresses of Services need a route to be looked at, before the rules lead them elsewhere.

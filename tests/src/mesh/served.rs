@@ -1,6 +1,7 @@
 //! A member of a mesh with a server that tells what it is asked with, a Service before it, and a client.
 
 use anyhow::{Context, Result};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::Mesh;
@@ -28,7 +29,7 @@ const SERVE: &str = "import http.server, json, socket\n\
 /// A member with a server in its container `app`, and a Service of its name that sends it port 80.
 #[derive(Debug)]
 pub struct Served {
-    _server: Inside,
+    server: Inside,
     /// Its pod and its Envoy.
     pub member: Member,
     /// The Service's address.
@@ -51,9 +52,18 @@ impl Served {
         let service = mesh.cluster().api("POST", &path, Some(&service))?;
         let address = service["spec"]["clusterIP"].as_str().context("a Service without an address")?.to_owned();
         let member = mesh.member(&manifest)?;
-        let server = member.pod().start("app", &python(SERVE, &[]))?;
-        server.line(Stream::Out, "that it listens", |line| (line == "listening").then_some(()))?;
-        Ok(Self { _server: server, member, address })
+        let server = serve(&member)?;
+        Ok(Self { server, member, address })
+    }
+
+    /// Its server dies, and another one begins in the same container.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn restart(&mut self) -> Result<()> {
+        self.server.signal(Signal::KILL)?;
+        self.server = serve(&self.member)?;
+        Ok(())
     }
 
     /// What a program in this pod is answered by another one's Service.
@@ -101,4 +111,10 @@ impl Served {
     pub fn is_redirected(&self) -> bool {
         self.member.admin("/clusters").is_ok_and(|page| page.contains("inbound|8080||::127.0.0.1:4143::"))
     }
+}
+
+fn serve(member: &Member) -> Result<Inside> {
+    let server = member.pod().start("app", &python(SERVE, &[]))?;
+    server.line(Stream::Out, "that it listens", |line| (line == "listening").then_some(()))?;
+    Ok(server)
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests panics like the tests themselves")]
 
 mod doctor;
+mod fallback;
 mod sidecars;
 mod support;
 mod transparent;

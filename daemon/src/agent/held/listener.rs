@@ -53,6 +53,8 @@ pub(super) struct Part {
     pub(super) sink: Arc<Mutable>,
     /// What the keeper knows its sockets by.
     pub(super) names: Vec<String>,
+    /// The sockets themselves, for a fallback; none once nothing more is accepted there.
+    pub(super) sockets: Vec<(SocketAddr, TcpListener)>,
 }
 
 impl HeldListener {
@@ -85,6 +87,8 @@ impl Held {
         let addresses = before.into_iter().chain(addresses.iter().copied()).collect();
         held.mark = Mark { addresses, app: leads.app, ..Mark::default() };
         held.parts.push(part);
+        // What another agent left would answer in our place when we ask.
+        self.fall_back(tools);
         self.verify(listener)
     }
 
@@ -118,8 +122,11 @@ impl Held {
             sink: Arc::clone(&sink) as Arc<dyn Sink>,
             limits: limits(tools),
         };
+        let copies = addresses.iter().zip(&sockets);
+        let copies = copies.map(|(address, socket)| Ok((SocketAddr::new(*address, port), socket.try_clone()?)));
+        let copies = copies.collect::<std::io::Result<_>>().map_err(|error| format!("port {port}: {error}"))?;
         let served = tools.engine.serve(sockets, group).map_err(|error| error.to_string())?;
-        Ok(Part { addresses: addresses.clone(), served, steering, sink, names })
+        Ok(Part { addresses: addresses.clone(), served, steering, sink, names, sockets: copies })
     }
 
     /// Leads a listener elsewhere from now on.
@@ -181,6 +188,7 @@ impl Held {
         for part in &mut held.parts {
             part.served.close();
             part.names.drain(..).for_each(|name| link.release(&name));
+            part.sockets.clear();
         }
         held.mark.closed = true;
     }

@@ -1,6 +1,7 @@
 //! What we hold of one pod: its network namespace, the hooks on it, listeners in it and the connections that came there.
 //! Each method does one step of a plan and says whether it worked; what is held is told as it is.
 
+mod fallback;
 mod hooked;
 mod listener;
 
@@ -17,6 +18,7 @@ use nodetap_proxy::engine::{Engine, GroupLimits};
 use nodetap_proxy::sink::Sink;
 use nodetap_proxy::sockets::Sockets;
 
+use self::fallback::HeldFallback;
 use self::hooked::HeldHooks;
 use self::listener::{HeldListener, Mark};
 use super::explicit::Tls;
@@ -24,9 +26,10 @@ use super::left_alone::LeftAlone;
 use super::link::Link;
 use super::stats::{Stats, TargetSink};
 use crate::capture::namespace::Inside;
-use crate::capture::{self, Hooks, Steer};
+use crate::capture::{self, Hooks, Pins, Steer};
 use crate::netns::Netns;
 
+pub(super) use self::fallback::Behind;
 pub(super) use self::listener::{Leads, upstream};
 
 /// What acts: one of each in a process.
@@ -34,6 +37,8 @@ pub(super) use self::listener::{Leads, upstream};
 pub(super) struct Tools {
     pub engine: Engine,
     pub hooks: Option<Hooks>,
+    /// Where fallbacks are pinned; nowhere: there are none.
+    pub pins: Option<Pins>,
     pub link: Link,
     /// Connections of one group of listeners of a pod at a time.
     pub connections: u64,
@@ -58,6 +63,7 @@ pub(super) struct Held {
     attached: BTreeMap<String, capture::Attached>,
     steering: Steer,
     explicit: BTreeMap<Listener, HeldListener>,
+    fallback: HeldFallback,
     config: Option<Box<Config>>,
     older_closed: bool,
     /// Looks in a row that left some of them, because they were in use.
@@ -84,6 +90,7 @@ impl Held {
             attached: BTreeMap::new(),
             steering: Steer::default(),
             explicit: BTreeMap::new(),
+            fallback: HeldFallback::default(),
             config: None,
             older_closed: false,
             older_in_use: 0,
@@ -195,7 +202,10 @@ impl Held {
         for part in self.explicit.values_mut().flat_map(|held| &mut held.parts) {
             part.served.close();
             part.names.clear();
+            part.sockets.clear();
         }
+        // Its pins stay: for the time until the successor has made its own, or for as long as there is none.
+        self.fallback = HeldFallback::default();
     }
 
     fn mutable(&self) -> Arc<Mutable> {
@@ -203,7 +213,18 @@ impl Held {
     }
 
     /// Everything is given up. Returns how many connections were cut.
-    pub(super) fn leave(mut self, link: &Link) -> u64 {
+    pub(super) fn leave(mut self, tools: &Tools) -> u64 {
+        self.set_behind(None);
+        self.remove_fallback(tools);
+        self.cut(&tools.link)
+    }
+
+    /// The same when we end: the keeper hands the sockets on, or ends itself, and what is pinned stays.
+    pub(super) fn end_all(mut self) -> u64 {
+        self.cut(&Link::default())
+    }
+
+    fn cut(&mut self, link: &Link) -> u64 {
         let listeners: Vec<Listener> = self.explicit.keys().copied().collect();
         let mut cut: u64 = listeners.into_iter().map(|listener| self.end(listener, link)).sum();
         // In this order: nothing new arrives, what is open ends, nobody asks the hooks any more.

@@ -25,12 +25,12 @@ use self::names::{Meaning, Names};
 use self::pod::{Hands, Pod};
 use self::rules::Surroundings;
 use self::tls::Keys;
-use super::held::Tools;
+use super::held::{Held, Tools};
 use super::link::Link;
 use super::remembered::Memory;
 use super::view::View;
 use super::wire::{Gap, Message};
-use crate::capture::Hooks;
+use crate::capture::{Hooks, Pins};
 use crate::cluster::namespaces::Namespace;
 use crate::cluster::report::Reporter;
 use crate::cluster::secrets::Data;
@@ -54,6 +54,8 @@ const LATER: Duration = Duration::from_secs(1);
 const QUEUED: Duration = Duration::from_millis(60);
 /// The end of a gap is when everything is captured again, or after this time.
 const GAP: Duration = Duration::from_secs(10);
+/// How often it is looked whether somebody answered in our place.
+const PAST: Duration = Duration::from_secs(1);
 /// Control groups that are known of pods that are not.
 const STRANGERS: usize = 4096;
 /// Services that are known.
@@ -86,6 +88,8 @@ pub(super) struct Parts {
     pub pod_bytes: usize,
     pub engine: Engine,
     pub hooks: Option<Hooks>,
+    /// Where fallbacks are pinned.
+    pub pins: Option<Pins>,
     pub recorder: Recorder,
     pub finder: Finder,
     pub reporter: Reporter,
@@ -155,6 +159,10 @@ pub(super) struct Supervisor {
     node: Node,
     dirty: BTreeSet<String>,
     gap: Option<(Gap, Instant)>,
+    /// When it was last looked whether somebody answered in our place.
+    past: Instant,
+    /// What agents before us left of pods that are gone was taken away.
+    swept: bool,
     /// When it is over, whatever is open.
     deadline: Option<Instant>,
 }
@@ -164,10 +172,21 @@ impl Supervisor {
         let told = parts.events;
         let names = Names::start(move |name, meaning| told.send(Event::Name(name, meaning)).is_ok());
         let Parts {
-            node, proc, dry_run, pod_connections, pod_bytes, engine, hooks, recorder, finder, reporter, ..
+            node,
+            proc,
+            dry_run,
+            pod_connections,
+            pod_bytes,
+            engine,
+            hooks,
+            pins,
+            recorder,
+            finder,
+            reporter,
+            ..
         } = parts;
         Self {
-            tools: Tools { engine, hooks, link: parts.link, connections: pod_connections, kept: pod_bytes },
+            tools: Tools { engine, hooks, pins, link: parts.link, connections: pod_connections, kept: pod_bytes },
             finder,
             reporter,
             recorder,
@@ -199,6 +218,8 @@ impl Supervisor {
             node: Node::Waiting,
             dirty: BTreeSet::new(),
             gap: None,
+            past: Instant::now(),
+            swept: false,
             deadline: None,
         }
     }
@@ -235,6 +256,11 @@ impl Supervisor {
             self.dirty.insert(uid);
         }
         self.work();
+        if self.past.elapsed() >= PAST {
+            self.past = Instant::now();
+            let held = self.pods.values_mut().filter_map(|pod| pod.held.as_mut());
+            held.for_each(Held::watch_fallback);
+        }
         self.prepare();
         self.close_gap();
         self.write_down();
@@ -305,6 +331,9 @@ impl Supervisor {
                 break;
             }
             if steps.is_empty() {
+                if let Some(held) = &mut pod.held {
+                    held.be_alone(hands.tools);
+                }
                 break;
             }
             let attaches = steps.iter().any(|step| matches!(step, Step::Attach { .. }));
@@ -386,7 +415,7 @@ impl Supervisor {
     /// Has everything ended that was to end?
     fn is_over(&self) -> bool {
         let Some(deadline) = self.deadline else { return false };
-        let open: u64 = self.pods.values().filter_map(|pod| pod.held.as_ref()).map(super::held::Held::open).sum();
+        let open: u64 = self.pods.values().filter_map(|pod| pod.held.as_ref()).map(Held::open).sum();
         open == 0 || Instant::now() >= deadline
     }
 

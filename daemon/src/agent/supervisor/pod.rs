@@ -17,7 +17,7 @@ use nodetap_proxy::steering::Serves;
 
 use super::rules::Surroundings;
 use super::tls::Keys;
-use crate::agent::held::{Held, Leads, Rules, Tools, kept_name, upstream};
+use crate::agent::held::{Behind, Held, Leads, Rules, Tools, kept_name, upstream};
 use crate::agent::stats::{Stats, TargetSink};
 use crate::cluster::condition::PodName;
 use crate::cluster::report::Reporter;
@@ -70,6 +70,7 @@ pub(super) struct Pod {
     pub due: Option<Instant>,
     key: Option<PodUid>,
     groups: BTreeMap<PathBuf, Arc<Container>>,
+    behind: Option<Behind>,
     found: Option<Found>,
     looks: u32,
     /// Looks in a row that did not find its network.
@@ -97,6 +98,7 @@ impl Pod {
             plan: None,
             due: None,
             groups: BTreeMap::new(),
+            behind: None,
             found: None,
             looks: 0,
             misses: 0,
@@ -144,6 +146,10 @@ impl Pod {
         if self.config().is_some() || self.held.is_some() {
             self.look_for_network(hands);
             self.look_for_listeners(hands);
+        }
+        self.set_behind();
+        if let Some(held) = &mut self.held {
+            held.fall_back(hands.tools);
         }
         self.observe_held();
         self.stats.set_open(self.held.as_ref().map_or(0, Held::open));
@@ -216,12 +222,29 @@ impl Pod {
                 || self.held.as_ref().is_some_and(|held| held.is_ours(address))
         };
         let others = all.into_values().filter(|one| one.cgroup != hands.own_cgroup && !ours(one.address));
-        let told = others.map(|one| Listening {
+        let others: Vec<_> = others.collect();
+        let told = others.iter().map(|one| Listening {
             address: one.address.ip(),
             port: one.address.port(),
             container: of(one.cgroup),
         });
         self.observed.listening = told.collect();
+        // Containers are beside each other in the pod's own group.
+        let group = self.groups.keys().find_map(|path| path.parent()).map(std::path::Path::to_owned);
+        let listening = others.into_iter().filter(|one| of(one.cgroup).is_some()).collect();
+        if let Some(group) = group {
+            self.behind = Some(Behind { group, listening });
+        }
+    }
+
+    /// Callers under Istio were told of the reverse listeners, and know no other way in.
+    fn set_behind(&mut self) {
+        // What is not asked for any more drains.
+        let reverses = self.config().is_none_or(|config| config.proxy_type.reverses());
+        let behind = self.behind.clone().filter(|_| self.api.mesh && reverses);
+        if let Some(held) = &mut self.held {
+            held.set_behind(behind);
+        }
     }
 
     fn ask_hooks_for_listeners(&mut self) {
@@ -260,6 +283,9 @@ impl Pod {
                 self.observed.failures.insert(key, failure);
             }
         }
+        if let Some(held) = &mut self.held {
+            held.fall_back(hands.tools);
+        }
         self.observe_held();
     }
 
@@ -281,7 +307,7 @@ impl Pod {
             }
             Step::Leave => {
                 if let Some(held) = self.held.take() {
-                    self.cut(held.leave(&hands.tools.link), hands);
+                    self.cut(held.leave(hands.tools), hands);
                 }
                 self.observed.failures.clear();
                 self.found = None;
@@ -359,6 +385,7 @@ impl Pod {
             held.leave_alone(&self.rules(config, hands).alone);
         }
         self.held = Some(held);
+        self.set_behind();
         self.since.get_or_insert_with(Instant::now);
         Ok(())
     }
@@ -455,8 +482,7 @@ impl Pod {
     /// Everything ends.
     pub(super) fn end(&mut self, hands: &Hands<'_>) {
         if let Some(held) = self.held.take() {
-            // The keeper hands the sockets on, or ends itself.
-            let cut = held.leave(&crate::agent::link::Link::default());
+            let cut = held.end_all();
             self.cut(cut, hands);
         }
     }
@@ -482,7 +508,8 @@ impl Pod {
         } else {
             let waits = |held: &Held| {
                 let held = held.observe();
-                let reverses = self.config().is_some_and(|config| config.proxy_type.reverses());
+                // What is not asked for any more drains.
+                let reverses = self.config().is_none_or(|config| config.proxy_type.reverses());
                 let drains = held.listeners.values().any(|open| open.retired.is_some());
                 drains || reverses && !held.listeners.keys().any(|one| matches!(one, Listener::Reverse { .. }))
             };

@@ -57,6 +57,19 @@ impl Supervisor {
             self.tools
                 .link
                 .release_rest(|name| name.split('/').next().is_some_and(|uid| pods.get(uid).is_some_and(Pod::asks)));
+            if !std::mem::replace(&mut self.swept, true) {
+                self.sweep_pins();
+            }
+        }
+    }
+
+    /// Takes away the fallbacks that agents before us left of pods that are gone, or do not ask any more.
+    fn sweep_pins(&self) {
+        let Some(pins) = &self.tools.pins else { return };
+        let asks = |uid: &String| self.pods.get(uid).is_some_and(Pod::asks);
+        for uid in pins.pods().into_iter().filter(|uid| !asks(uid)) {
+            let past: u64 = pins.replace(&uid, None).iter().map(|past| past.connections).sum();
+            tracing::info!(uid, past, "a fallback of a pod that is gone was taken away");
         }
     }
 

@@ -1,5 +1,6 @@
 //! Capture of many pods by one process: what is steered and what is not, and what is left of pods that are gone.
 
+mod fallback;
 mod many;
 mod pod;
 

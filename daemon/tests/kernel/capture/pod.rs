@@ -59,6 +59,10 @@ impl Actor {
         assert_eq!(self.command(&format!("enter {home} {}", pod.namespace.name())), "entered");
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     fn command(&mut self, command: &str) -> String {
         writeln!(self.input, "{command}").unwrap();
         self.line()

@@ -1,0 +1,101 @@
+//! A pod with a listener in the place of its port, under Istio, whose agent dies: its application answers there until the
+//! next agent is back.
+
+use std::time::{Duration, Instant};
+
+use nodetap_tests::agent::{Agent, Node};
+use nodetap_tests::bars::bar;
+use nodetap_tests::cluster::load::{Load, now};
+use nodetap_tests::controller::{NAMESPACE, Replica};
+use nodetap_tests::mesh::served::Served;
+use nodetap_tests::process::send;
+use nodetap_tests::records;
+use nodetap_tests::wait::{DEADLINE, eventually};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::sidecars::{dual, installed, until_calls_us};
+use crate::support::TRAFFIC;
+
+/// Where agents of a machine keep what outlives them.
+const PINS: &str = "/sys/fs/bpf/nodetap";
+const RATE: u32 = 200;
+/// From when an agent is back to when it captures.
+const RESUMES: Duration = Duration::from_secs(5);
+
+fn inbound(node: &Node) -> usize {
+    let all = records::exchanges(&node.records).unwrap();
+    all.iter().filter(|one| one["direction"] == "inbound").count()
+}
+
+#[test]
+fn a_dual_pod_is_served_while_no_agent_runs_and_captured_again_as_soon_as_one_is_back() {
+    let mesh = installed();
+    let cluster = mesh.cluster();
+    let (shop, node) = (cluster.namespace().unwrap(), Node::new().unwrap().of(NAMESPACE));
+    let mut web = Served::new(mesh, &shop, "web", &dual()).unwrap();
+    let peer = Served::new(mesh, &shop, "peer", &json!({})).unwrap();
+    peer.reaches(&web).unwrap();
+    let agent = Agent::ready(cluster, &node, 6, &[]).unwrap();
+    let replica = Replica::start(cluster, "falls-back").unwrap();
+    until_calls_us(&web, &replica, true);
+    agent.until(web.member.pod(), "capturing").unwrap();
+    let pins = cluster.host().path(PINS);
+    let pinned = |uid: &str| {
+        let all = std::fs::read_dir(&pins).into_iter().flatten().flatten();
+        all.filter(|one| one.file_name().to_string_lossy().starts_with(uid)).count()
+    };
+    assert_eq!(pinned(web.member.pod().uid()), 1, "{}", agent.log());
+
+    let mut load = Load::start(TRAFFIC, peer.member.pod(), (&web.address, 80), RATE, None).unwrap();
+    load.attempts(400).unwrap();
+    let worker = agent.worker().unwrap();
+    let killed = now();
+    // The keeper first: it would replace the worker.
+    send(agent.keeper(), Signal::KILL).unwrap();
+    drop(send(worker, Signal::KILL));
+    load.attempts(600).unwrap();
+    let restarts = now();
+    web.restart().unwrap();
+    let restarted = now();
+    load.attempts(600).unwrap();
+
+    let again = Agent::ready(cluster, &node, 7, &[]).unwrap();
+    let back = Instant::now();
+    let before = inbound(&node);
+    let resumed = eventually(DEADLINE, "a record", || (inbound(&node) > before).then(|| back.elapsed()));
+    let took = resumed.unwrap_or_else(|error| panic!("{error}: {}", again.log()));
+    let line =
+        format!("nodetap_connections_total{{namespace=\"{shop}\",pod=\"web\",direction=\"in\",route=\"fallback\"}}");
+    let past = again.metric(&line).unwrap();
+    // Callers' connections to the application are brought back as soon as they rest.
+    load.attempts(1_000).unwrap();
+    let count = |load: &mut Load| (load.so_far().unwrap(), inbound(&node));
+    let earlier = count(&mut load);
+    load.attempts(400).unwrap();
+    let later = count(&mut load);
+    let (asked, recorded) = (later.0 - earlier.0, later.1 - earlier.1);
+    let (attempts, failed) = load.stop().unwrap();
+    let (first, rest): (Vec<_>, Vec<_>) = failed.into_iter().partition(|failed| failed.was_open_at(killed));
+    let while_restarting =
+        |failed: &nodetap_tests::cluster::load::Failed| failed.ended >= restarts && failed.begun <= restarted + 0.05;
+    let (theirs, late): (Vec<_>, Vec<_>) = rest.into_iter().partition(while_restarting);
+    println!(
+        "{attempts} attempts: {} failed in flight, {} while the application restarted ({:.0} ms), {} others; {past} \
+         connections went past; captured again {took:?} after the agent is back, of {asked} requests later {recorded}",
+        first.len(),
+        theirs.len(),
+        (restarted - restarts) * 1e3,
+        late.len()
+    );
+    assert!(late.is_empty(), "{late:?}; {}", again.log());
+    bar(took <= RESUMES, &format!("captured again {took:?} after the agent is back"));
+    assert!(past >= 1.0 && recorded > 0, "{}", again.log());
+    let losses: Vec<Value> = records::losses(&node.records).unwrap();
+    assert!(losses.iter().any(|loss| loss["reason"] == "fallback"), "{losses:?}");
+    // The next one took its place; it goes with the capture of the pod.
+    assert_eq!(pinned(web.member.pod().uid()), 1);
+    web.member.pod().annotate(&json!({"sidecar.speedscale.com/inject": null})).unwrap();
+    until_calls_us(&web, &replica, false);
+    again.end().unwrap();
+}
