@@ -7,6 +7,7 @@ mod controller;
 mod floods;
 mod harness;
 mod ignored;
+mod istio;
 mod lives;
 mod many;
 mod outage;

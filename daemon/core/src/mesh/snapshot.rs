@@ -70,6 +70,8 @@ pub struct Pod {
     /// TCP ports of its containers that have a name.
     pub named_ports: BTreeMap<String, u16>,
     pub ready: bool,
+    /// Its agent says that something of it is captured, in whatever way.
+    pub captured: bool,
     /// What its agent says, as long as that can be believed.
     pub capture: Capture,
 }

@@ -73,6 +73,7 @@ pub(super) fn pod(object: PodObject) -> Option<Placed> {
             .map(|one| (one.name.clone(), one.container_port))
             .collect(),
         ready: is_true(&status.conditions, "Ready"),
+        captured: ours.is_some(),
         capture: ours.map_or(Capture::None, |ours| capture(&ours.message)),
     };
     Some(Placed { pod, node: spec.node_name })

@@ -1,3 +1,4 @@
+mod managed;
 mod random;
 mod setups;
 mod steps;

@@ -1,0 +1,216 @@
+//! Beside Istio's resources, without a mesh: what the controller does to objects of users where they ask for it, and what
+//! it says where they do not. A cluster of its own, because there is one controller a cluster.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nodetap_tests::bars::bar;
+use nodetap_tests::cluster::{Cluster, pod};
+use nodetap_tests::controller::{Replica, USER, install};
+use nodetap_tests::installed;
+use nodetap_tests::wait::{DEADLINE, eventually};
+use serde_json::{Value, json};
+
+/// How often hosts come, or go, while somebody else writes.
+const ROUNDS: usize = 10;
+const TOOLS: [&str; 2] = ["--egress-host", "tools/*"];
+
+/// One cluster for all, with Istio's resources and without a replica; one test at a time has it.
+fn installed() -> (&'static Cluster, MutexGuard<'static, ()>) {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let cluster = CLUSTER.get_or_init(|| {
+        let cluster = Cluster::up().unwrap();
+        let resources = installed::istio().unwrap().join("crds.yaml");
+        cluster.kubectl(&["apply", "--server-side", "-f", resources.to_str().unwrap()]).unwrap();
+        install(&cluster).unwrap();
+        cluster
+    });
+    (cluster, turn)
+}
+
+/// `kubectl apply --server-side` of the Sidecar `default`, as a user.
+fn apply(cluster: &Cluster, namespace: &str, by: &str, asks: bool, hosts: &[&str]) -> anyhow::Result<String> {
+    let annotations = if asks { json!({"nodetap.io/manage-egress": "true"}) } else { json!({}) };
+    let object = json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "Sidecar",
+        "metadata": {"name": "default", "namespace": namespace, "annotations": annotations},
+        "spec": {"egress": [{"hosts": hosts}]},
+    });
+    let place = tempfile(namespace, &object);
+    cluster.kubectl(&["apply", "--server-side", "--field-manager", by, "-f", place.to_str().unwrap()])
+}
+
+/// A manifest where kubectl can read it.
+fn tempfile(name: &str, object: &Value) -> std::path::PathBuf {
+    let place = std::env::temp_dir().join(format!("nodetap-{}-{name}.json", std::process::id()));
+    std::fs::write(&place, object.to_string()).unwrap();
+    place
+}
+
+fn path(namespace: &str) -> String {
+    format!("/apis/networking.istio.io/v1/namespaces/{namespace}/sidecars/default")
+}
+
+fn sidecar(cluster: &Cluster, namespace: &str) -> Value {
+    cluster.api("GET", &path(namespace), None).unwrap()
+}
+
+/// Those who own the list, as the API server has it.
+fn owners(sidecar: &Value) -> Vec<&str> {
+    let all = sidecar["metadata"]["managedFields"].as_array().unwrap().iter();
+    let owners = all.filter(|one| one["fieldsV1"]["f:spec"]["f:egress"].is_object());
+    owners.map(|one| one["manager"].as_str().unwrap()).collect()
+}
+
+/// Waits for these hosts, which the user still owns; how long that took.
+fn until(cluster: &Cluster, replica: &Replica<'_>, namespace: &str, hosts: &[&str]) -> Duration {
+    let (begun, mut last) = (Instant::now(), Value::Null);
+    let found = eventually(DEADLINE, "egress", || {
+        last = sidecar(cluster, namespace);
+        (last["spec"]["egress"] == json!([{"hosts": hosts}]) && owners(&last) == ["alice"]).then(|| begun.elapsed())
+    });
+    found.unwrap_or_else(|error| panic!("{error}: {hosts:?} is not {last}; it logged: {}", replica.log()))
+}
+
+#[test]
+fn hosts_come_to_a_sidecar_that_asks_and_go_again_and_no_apply_of_the_users_is_refused_for_it() {
+    let (cluster, _turn) = installed();
+    let shop = cluster.namespace().unwrap();
+    apply(cluster, &shop, "alice", false, &["./*"]).unwrap();
+    // Why ours is none: lists are atomic, and whoever made the object owns this one.
+    let refused = apply(cluster, &shop, "nodetap-egress", false, &["./*", "tools/*"]).unwrap_err().to_string();
+    assert!(refused.contains("with \"alice\"") && refused.contains(".spec.egress"), "{refused}");
+
+    let replica = Replica::start_with(cluster, "asked", &TOOLS).unwrap();
+    let before = sidecar(cluster, &shop);
+    apply(cluster, &shop, "alice", true, &["./*"]).unwrap();
+    let took = until(cluster, &replica, &shop, &["./*", "tools/*"]);
+    bar(took < Duration::from_secs(10), &format!("egress follows an annotation after {took:?}"));
+    // The same manifest, and another one: both are taken, and ours comes again.
+    apply(cluster, &shop, "alice", true, &["./*"]).unwrap();
+    until(cluster, &replica, &shop, &["./*", "tools/*"]);
+    apply(cluster, &shop, "alice", true, &["./*", "a/*"]).unwrap();
+    until(cluster, &replica, &shop, &["./*", "a/*", "tools/*"]);
+    // Another configuration, while nobody was there to see it come.
+    replica.kill().unwrap();
+    let replica = Replica::start_with(cluster, "again", &["--egress-host", "more/*"]).unwrap();
+    until(cluster, &replica, &shop, &["./*", "a/*", "more/*"]);
+    // It goes with the annotation, which is all that the manifest changes; nothing of ours is left.
+    apply(cluster, &shop, "alice", true, &["./*"]).unwrap();
+    until(cluster, &replica, &shop, &["./*", "more/*"]);
+    cluster.kubectl(&["-n", &shop, "annotate", "sidecar", "default", "nodetap.io/manage-egress-"]).unwrap();
+    until(cluster, &replica, &shop, &["./*"]);
+    let after = sidecar(cluster, &shop);
+    assert_eq!(after["metadata"]["annotations"], before["metadata"]["annotations"]);
+    assert_eq!(after["spec"], before["spec"]);
+    // A manifest without egress takes it away, as if we had never been there.
+    apply(cluster, &shop, "alice", true, &["./*"]).unwrap();
+    until(cluster, &replica, &shop, &["./*", "more/*"]);
+    let none = json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "Sidecar", "metadata": {"name": "default", "namespace": shop},
+        "spec": {"outboundTrafficPolicy": {"mode": "ALLOW_ANY"}},
+    });
+    let place = tempfile(&shop, &none);
+    cluster.kubectl(&["apply", "--server-side", "--field-manager", "alice", "-f", place.to_str().unwrap()]).unwrap();
+    let found = eventually(DEADLINE, "an object without egress and without us", || {
+        let now = sidecar(cluster, &shop);
+        (now["spec"] == none["spec"] && now["metadata"]["annotations"] == Value::Null).then_some(())
+    });
+    found.unwrap_or_else(|error| panic!("{error}: {}", sidecar(cluster, &shop)));
+    replica.kill().unwrap();
+    let calls = cluster.audit().unwrap().into_iter().filter(|event| event["user"]["username"] == USER);
+    let calls: Vec<Value> = calls.filter(|event| event["objectRef"]["resource"] == "sidecars").collect();
+    assert!(calls.iter().all(|event| event["responseStatus"]["code"] != 403), "{calls:?}");
+    let used: BTreeSet<&str> = calls.iter().filter_map(|event| event["verb"].as_str()).collect();
+    assert!(["get", "patch"].iter().all(|verb| used.contains(verb)), "{used:?}");
+}
+
+#[test]
+fn no_edit_is_lost_that_comes_at_the_same_time() {
+    let (cluster, _turn) = installed();
+    let shop = cluster.namespace().unwrap();
+    apply(cluster, &shop, "alice", false, &["./*"]).unwrap();
+    let replica = Replica::start_with(cluster, "edited", &TOOLS).unwrap();
+    let path = path(&shop);
+    let added = |object: &Value| object["metadata"]["annotations"]["nodetap.io/added-egress"].is_string();
+    let over = AtomicBool::new(false);
+    let edits = thread::scope(|scope| {
+        let editor = scope.spawn(|| {
+            let mut edits = Vec::new();
+            while !over.load(Ordering::Relaxed) {
+                let host = format!("host-{}/*", edits.len());
+                // As a user's editor does: read, change, and write to what was read, or begin again.
+                let done = eventually(DEADLINE, "an edit", || {
+                    let mut object = sidecar(cluster, &shop);
+                    object["spec"]["egress"][0]["hosts"].as_array_mut()?.insert(0, json!(host));
+                    cluster.api("PUT", &path, Some(&object)).ok()
+                });
+                done.unwrap();
+                edits.push(host);
+                // They look at it for a while, or nobody else would ever get to write.
+                (0..30).for_each(|_| drop(sidecar(cluster, &shop)));
+            }
+            edits
+        });
+        for round in 0..ROUNDS {
+            let asks = round % 2 == 0;
+            let word = if asks { json!("true") } else { Value::Null };
+            let patch = json!({"metadata": {"annotations": {"nodetap.io/manage-egress": word}}});
+            cluster.api("PATCH", &path, Some(&patch)).unwrap();
+            let follows = || (added(&sidecar(cluster, &shop)) == asks).then_some(());
+            let found = eventually(DEADLINE, "hosts that come and go", follows);
+            found.unwrap_or_else(|error| panic!("{error}: {round}; it logged: {}", replica.log()));
+        }
+        over.store(true, Ordering::Relaxed);
+        editor.join().unwrap()
+    });
+    let last = sidecar(cluster, &shop);
+    let mut wanted: Vec<&str> = edits.iter().rev().map(String::as_str).collect();
+    wanted.push("./*");
+    assert_eq!(last["spec"]["egress"], json!([{"hosts": wanted}]), "it logged: {}", replica.log());
+    replica.kill().unwrap();
+    let calls = cluster.audit().unwrap().into_iter().filter(|event| event["user"]["username"] == USER);
+    let calls = calls.filter(|event| event["objectRef"]["namespace"] == shop.as_str() && event["verb"] == "patch");
+    let codes: Vec<i64> = calls.filter_map(|event| event["responseStatus"]["code"].as_i64()).collect();
+    let overtaken = codes.iter().filter(|code| **code == 409).count();
+    println!("{} edits, {} writes of ours of which {overtaken} were overtaken, none lost", edits.len(), codes.len());
+}
+
+#[test]
+fn who_does_not_ask_is_told_the_patch_and_that_patch_is_right() {
+    let (cluster, _turn) = installed();
+    let shop = cluster.namespace().unwrap();
+    apply(cluster, &shop, "alice", false, &["./*"]).unwrap();
+    let before = sidecar(cluster, &shop);
+    let manifest = pod::manifest(&shop, "web", &[("app", 8080), ("istio-proxy", 15090)]);
+    let web = cluster.bare_pod(&manifest).unwrap();
+    // Its agent says so.
+    let condition =
+        json!({"type": "nodetap.io/Capturing", "status": "True", "reason": "Capturing", "message": "transparent"});
+    let mut object = web.object().unwrap();
+    object["status"]["conditions"].as_array_mut().unwrap().push(condition);
+    cluster.api("PUT", &format!("{}/status", web.path()), Some(&object)).unwrap();
+
+    let replica = Replica::start_with(cluster, "told", &TOOLS).unwrap();
+    let events = format!("/api/v1/namespaces/{shop}/events");
+    let told = eventually(DEADLINE, "an Event", || {
+        let all = cluster.api("GET", &events, None).ok()?["items"].as_array()?.clone();
+        all.into_iter().find(|event| event["reason"] == "EgressMissing")
+    });
+    let told = told.unwrap_or_else(|error| panic!("{error}: {}", replica.log()));
+    let object = &told["involvedObject"];
+    assert_eq!((&object["kind"], &object["name"]), (&json!("Sidecar"), &json!("default")));
+    assert_eq!(sidecar(cluster, &shop), before, "something was written");
+    let message = told["message"].as_str().unwrap();
+    let (_, command) = message.split_once("kubectl ").unwrap();
+    let (words, patch) = command.split_once(" -p '").unwrap();
+    let words: Vec<&str> = words.split(' ').chain(["-p", patch.trim_end_matches('\'')]).collect();
+    cluster.kubectl(&words).unwrap();
+    assert_eq!(sidecar(cluster, &shop)["spec"]["egress"], json!([{"hosts": ["./*", "tools/*"]}]));
+    replica.kill().unwrap();
+}
