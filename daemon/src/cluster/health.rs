@@ -26,6 +26,7 @@ pub enum Call {
     Workloads,
     Resolved,
     Mesh,
+    Routes,
     Sidecar,
     TrustBundle,
 }
@@ -49,6 +50,7 @@ impl Call {
             Self::Workloads => "workloads",
             Self::Resolved => "resolved",
             Self::Mesh => "mesh",
+            Self::Routes => "routes",
             Self::Sidecar => "sidecar",
             Self::TrustBundle => "trust_bundle",
         }

@@ -8,7 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nodetap_tests::bars::bar;
-use nodetap_tests::cluster::{Cluster, pod};
+use nodetap_tests::cluster::Cluster;
+use nodetap_tests::cluster::pod::{self, BarePod};
 use nodetap_tests::controller::{Replica, USER, install};
 use nodetap_tests::installed;
 use nodetap_tests::wait::{DEADLINE, eventually};
@@ -88,6 +89,11 @@ fn hosts_come_to_a_sidecar_that_asks_and_go_again_and_no_apply_of_the_users_is_r
 
     let replica = Replica::start_with(cluster, "asked", &TOOLS).unwrap();
     let before = sidecar(cluster, &shop);
+    apply(cluster, &shop, "alice", true, &["./*"]).unwrap();
+    until(cluster, &replica, &shop, &["./*", "tools/*"]);
+    // Once more, with a controller that leads already.
+    apply(cluster, &shop, "alice", false, &["./*"]).unwrap();
+    until(cluster, &replica, &shop, &["./*"]);
     apply(cluster, &shop, "alice", true, &["./*"]).unwrap();
     let took = until(cluster, &replica, &shop, &["./*", "tools/*"]);
     bar(took < Duration::from_secs(10), &format!("egress follows an annotation after {took:?}"));
@@ -181,28 +187,63 @@ fn no_edit_is_lost_that_comes_at_the_same_time() {
     println!("{} edits, {} writes of ours of which {overtaken} were overtaken, none lost", edits.len(), codes.len());
 }
 
+/// A pod in the mesh, of which its agent says that it is captured.
+fn captured<'a>(cluster: &'a Cluster, namespace: &str) -> BarePod<'a> {
+    let manifest = pod::manifest(namespace, "web", &[("app", 8080), ("istio-proxy", 15090)]);
+    let web = cluster.bare_pod(&manifest).unwrap();
+    let mut object = web.object().unwrap();
+    let condition =
+        json!({"type": "nodetap.io/Capturing", "status": "True", "reason": "Capturing", "message": "transparent"});
+    object["status"]["conditions"].as_array_mut().unwrap().push(condition);
+    cluster.api("PUT", &format!("{}/status", web.path()), Some(&object)).unwrap();
+    web
+}
+
+/// Waits for an Event.
+fn event(cluster: &Cluster, replica: &Replica<'_>, namespace: &str, reason: &str) -> Value {
+    let path = format!("/api/v1/namespaces/{namespace}/events");
+    let told = eventually(DEADLINE, "an Event", || {
+        let all = cluster.api("GET", &path, None).ok()?["items"].as_array()?.clone();
+        all.into_iter().find(|event| event["reason"] == reason)
+    });
+    told.unwrap_or_else(|error| panic!("{error}: {reason}; it logged: {}", replica.log()))
+}
+
+#[test]
+fn a_service_with_routes_from_a_gateway_only_is_named_with_the_line_to_add() {
+    let (cluster, _turn) = installed();
+    let shop = cluster.namespace().unwrap();
+    let web = captured(cluster, &shop);
+    let manifests = format!(
+        "{{apiVersion: v1, kind: Service, metadata: {{name: web, namespace: {shop}}}, \
+           spec: {{selector: {{app: web}}, ports: [{{name: http, port: 80, targetPort: 8080}}]}}}}\n---\n\
+         {{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {{name: public, namespace: {shop}}}, \
+           spec: {{hosts: [shop.example.com], gateways: [infra/edge], http: [{{route: [{{destination: {{host: web}}}}]}}]}}}}"
+    );
+    cluster.apply(&manifests).unwrap();
+    let replica = Replica::start(cluster, "routes").unwrap();
+    let told = event(cluster, &replica, &shop, "RoutesOutsideOnly");
+    assert_eq!((&told["involvedObject"]["uid"], &told["type"]), (&json!(web.uid()), &json!("Normal")));
+    let message = told["message"].as_str().unwrap();
+    for part in [
+        &format!("VirtualService {shop}/public"),
+        &format!("`- web.{shop}.svc.cluster.local` to its spec.hosts"),
+        "`- mesh` to its spec.gateways",
+    ] {
+        assert!(message.contains(part), "no {part} in {message}");
+    }
+    replica.kill().unwrap();
+}
+
 #[test]
 fn who_does_not_ask_is_told_the_patch_and_that_patch_is_right() {
     let (cluster, _turn) = installed();
     let shop = cluster.namespace().unwrap();
     apply(cluster, &shop, "alice", false, &["./*"]).unwrap();
     let before = sidecar(cluster, &shop);
-    let manifest = pod::manifest(&shop, "web", &[("app", 8080), ("istio-proxy", 15090)]);
-    let web = cluster.bare_pod(&manifest).unwrap();
-    // Its agent says so.
-    let condition =
-        json!({"type": "nodetap.io/Capturing", "status": "True", "reason": "Capturing", "message": "transparent"});
-    let mut object = web.object().unwrap();
-    object["status"]["conditions"].as_array_mut().unwrap().push(condition);
-    cluster.api("PUT", &format!("{}/status", web.path()), Some(&object)).unwrap();
-
+    let _web = captured(cluster, &shop);
     let replica = Replica::start_with(cluster, "told", &TOOLS).unwrap();
-    let events = format!("/api/v1/namespaces/{shop}/events");
-    let told = eventually(DEADLINE, "an Event", || {
-        let all = cluster.api("GET", &events, None).ok()?["items"].as_array()?.clone();
-        all.into_iter().find(|event| event["reason"] == "EgressMissing")
-    });
-    let told = told.unwrap_or_else(|error| panic!("{error}: {}", replica.log()));
+    let told = event(cluster, &replica, &shop, "EgressMissing");
     let object = &told["involvedObject"];
     assert_eq!((&object["kind"], &object["name"]), (&json!("Sidecar"), &json!("default")));
     assert_eq!(sidecar(cluster, &shop), before, "something was written");

@@ -106,6 +106,12 @@ pub fn withdraw(listeners: &mut Vec<Value>, added: &Added) {
     }
 }
 
+/// All hosts of it, for people.
+pub fn hosts(listeners: &[Value]) -> String {
+    let hosts = listeners.iter().flat_map(|one| one["hosts"].as_array().into_iter().flatten());
+    hosts.filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
+}
+
 /// Is all that was added still there?
 pub fn has(listeners: &[Value], added: &Added) -> bool {
     let last = listeners.last().filter(|last| last.get("port").is_none_or(Value::is_null));

@@ -9,7 +9,7 @@
 //! Reading order: [`snapshot`] is what is known of the cluster, [`sidecar`] an object, [`selection`] which one Istio takes
 //! for a pod, [`protocol`] and [`ports`] what a pod receives today, [`egress`] what it may reach. [`preflight`] says what
 //! keeps a pod from it, in the words of [`finding`]; [`desired`] puts it together, and [`diff`] leads there. [`managed`] is the
-//! one thing that is done to an object of a user's, where they ask for it on that object.
+//! one thing that is done to an object of a user's, where they ask for it on that object; [`routes`] only advises.
 
 pub mod desired;
 pub mod diff;
@@ -20,6 +20,7 @@ pub mod names;
 pub mod ports;
 pub mod preflight;
 pub mod protocol;
+pub mod routes;
 pub mod selection;
 pub mod sidecar;
 pub mod snapshot;

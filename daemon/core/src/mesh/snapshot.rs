@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::protocol::Protocol;
+use super::routes::VirtualService;
 use super::sidecar::Sidecar;
 
 /// Everything at one moment.
@@ -15,6 +16,7 @@ pub struct Snapshot {
     pub services: Vec<Service>,
     /// Ours and those of others.
     pub sidecars: Vec<Sidecar>,
+    pub virtual_services: Vec<VirtualService>,
     /// merbridge redirects connections of this cluster.
     pub merbridge: bool,
 }

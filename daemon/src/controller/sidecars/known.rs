@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use nodetap_core::mesh::routes::VirtualService;
 use nodetap_core::mesh::sidecar::Sidecar;
 use nodetap_core::mesh::snapshot::{Capture, Pod, Service, Settings, Snapshot};
 
@@ -15,6 +16,7 @@ pub(super) enum Seen {
     Pods(Change<Box<Placed>>),
     Services(Change<Service>),
     Sidecars(Change<Sidecar>),
+    VirtualServices(Change<VirtualService>),
     /// With whether they are ready.
     Nodes(Change<(String, bool)>),
     /// Of agents: the node, and what the Lease said.
@@ -34,6 +36,8 @@ pub(super) struct Known {
     pods: Option<HashMap<String, Placed>>,
     services: Option<HashMap<(String, String), Service>>,
     sidecars: Option<HashMap<(String, String), Sidecar>>,
+    /// Nothing but advice comes of them: nobody waits for these.
+    virtual_services: Option<HashMap<(String, String), VirtualService>>,
     nodes: Option<HashMap<String, bool>>,
     /// With when it changed last, by our clock: those of others are not believed.
     leases: Option<HashMap<String, (Renewed, Instant)>>,
@@ -49,6 +53,9 @@ impl Known {
             }
             Seen::Sidecars(change) => {
                 put(&mut self.sidecars, change, |one| (one.namespace.clone(), one.name.clone()), |it, _| it)
+            }
+            Seen::VirtualServices(change) => {
+                put(&mut self.virtual_services, change, |one| (one.namespace.clone(), one.name.clone()), |it, _| it)
             }
             Seen::Nodes(change) => put(&mut self.nodes, change, |(name, _)| name.clone(), |(_, ready), _| ready),
             Seen::Leases(change) => {
@@ -78,6 +85,7 @@ impl Known {
             pods: pods.values().map(believed).collect::<Vec<Pod>>(),
             services: self.services.as_ref()?.values().cloned().collect(),
             sidecars: self.sidecars.as_ref()?.values().cloned().collect(),
+            virtual_services: self.virtual_services.iter().flat_map(HashMap::values).cloned().collect(),
             merbridge: pods.values().any(is_merbridge),
         })
     }
@@ -134,11 +142,12 @@ pub(super) fn of_lists(
     pods: Vec<Placed>,
     services: Vec<Service>,
     sidecars: Vec<Sidecar>,
+    virtual_services: Vec<VirtualService>,
     settings: &Settings,
 ) -> Snapshot {
     let merbridge = pods.iter().any(is_merbridge);
     let pods = pods.into_iter().map(|placed| placed.pod).collect();
-    Snapshot { settings: settings.clone(), pods, services, sidecars, merbridge }
+    Snapshot { settings: settings.clone(), pods, services, sidecars, virtual_services, merbridge }
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use nodetap_core::mesh::snapshot::Settings;
 use tokio::sync::mpsc;
 
 use self::known::{Known, Renewed, Seen};
-use self::objects::{NodeObject, PodObject, SidecarObject, SidecarV1, SidecarV1Beta1};
+use self::objects::{IstioObject as _, NodeObject, PodObject, SidecarObject, SidecarV1, SidecarV1Beta1};
 pub(super) use self::plan::print;
 use self::tell::Teller;
 use crate::cluster::Connection;
@@ -94,8 +94,11 @@ async fn watch<K: SidecarObject>(connection: &Connection, health: Health, seen: 
     let Connection { client, namespace } = connection;
     macro_rules! follow_all {
         ($api:expr, $keep:expr, $seen:path) => {
+            follow_all!($api, $keep, $seen, Call::Mesh)
+        };
+        ($api:expr, $keep:expr, $seen:path, $call:expr) => {
             follow(
-                Subject { api: $api, call: Call::Mesh, fields: None, labels: None },
+                Subject { api: $api, call: $call, fields: None, labels: None },
                 health.clone(),
                 $keep,
                 async |change| seen.send($seen(change)).await.is_ok(),
@@ -106,10 +109,16 @@ async fn watch<K: SidecarObject>(connection: &Connection, health: Health, seen: 
         let (metadata, spec) = object.parts();
         read::sidecar(metadata, &spec)
     };
+    let virtual_service = |object: K::VirtualService| {
+        let (metadata, spec) = object.parts();
+        read::virtual_service(metadata, &spec)
+    };
+    let routes = Api::<K::VirtualService>::all(client.clone());
     tokio::join!(
         follow_all!(Api::<PodObject>::all(client.clone()), |object| read::pod(object).map(Box::new), Seen::Pods),
         follow_all!(Api::<ServiceObject>::all(client.clone()), read::service, Seen::Services),
         follow_all!(Api::<K>::all(client.clone()), sidecar, Seen::Sidecars),
+        follow_all!(routes, virtual_service, Seen::VirtualServices, Call::Routes),
         follow_all!(Api::<NodeObject>::all(client.clone()), read::node, Seen::Nodes),
         follow_all!(Api::<Lease>::namespaced(client.clone(), namespace), lease, Seen::Leases),
     );

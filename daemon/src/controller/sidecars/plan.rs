@@ -11,7 +11,7 @@ use nodetap_core::mesh::managed::Managed;
 use nodetap_core::mesh::snapshot::Settings;
 use serde_json::{Value, json};
 
-use super::objects::{PodObject, SidecarObject, SidecarV1, SidecarV1Beta1};
+use super::objects::{IstioObject as _, PodObject, SidecarObject, SidecarV1, SidecarV1Beta1};
 use super::{Version, known, read, version, write};
 use crate::cluster::Connection;
 use crate::controller::options::Output;
@@ -50,7 +50,11 @@ async fn plan<K: SidecarObject>(client: &Client, settings: &Settings) -> kube::R
         let (metadata, spec) = object.parts();
         read::sidecar(metadata, &spec)
     });
-    let snapshot = known::of_lists(pods, services, sidecars.collect(), settings);
+    let routes = all::<K::VirtualService>(client).await?.into_iter().filter_map(|object| {
+        let (metadata, spec) = object.parts();
+        read::virtual_service(metadata, &spec)
+    });
+    let snapshot = known::of_lists(pods, services, sidecars.collect(), routes.collect(), settings);
     let desired = Desired::of(&snapshot);
     let managed = Managed::of(&snapshot, &desired);
     let steps = diff(&desired, &Observed::of(&snapshot)).len() + managed.changes.len();
@@ -59,7 +63,7 @@ async fn plan<K: SidecarObject>(client: &Client, settings: &Settings) -> kube::R
 }
 
 /// In pages, so that the server need not hold all at once.
-async fn all<K>(client: &Client) -> kube::Result<Vec<K>>
+pub(super) async fn all<K>(client: &Client) -> kube::Result<Vec<K>>
 where
     K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {

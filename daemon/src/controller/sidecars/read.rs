@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Service as ServiceObject;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use nodetap_core::mesh::protocol::Protocol;
+use nodetap_core::mesh::routes::VirtualService;
 use nodetap_core::mesh::sidecar::{Sidecar, Spec};
 use nodetap_core::mesh::snapshot::{Capture, Endpoint, Mesh, Pod, PodKey, Service, ServicePort, Workload};
 use nodetap_core::pod::condition;
@@ -149,6 +150,11 @@ pub(super) fn sidecar(metadata: ObjectMeta, spec: &Value) -> Option<Sidecar> {
         spec: read,
         unreadable,
     })
+}
+
+/// A VirtualService: what it names, and where it leads.
+pub(super) fn virtual_service(metadata: ObjectMeta, spec: &Value) -> Option<VirtualService> {
+    Some(VirtualService::read(metadata.namespace?, metadata.name?, spec))
 }
 
 /// A node by its name, and whether it is ready: one of which nobody says it is not is.

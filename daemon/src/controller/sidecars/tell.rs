@@ -33,8 +33,9 @@ impl<'a> Teller<'a> {
     pub(super) async fn of_pods(&mut self, snapshot: &Snapshot, desired: &Desired, refused: &[Refused]) {
         let mut all = Vec::new();
         for (key, findings) in &desired.findings {
-            for finding in findings.iter().filter(|finding| finding.weight() >= Weight::Warning) {
-                all.push((key, Event { warning: true, reason: finding.reason(), note: finding.to_string() }));
+            for finding in findings.iter().filter(|finding| finding.weight() >= Weight::Advice) {
+                let warning = finding.weight() >= Weight::Warning;
+                all.push((key, Event { warning, reason: finding.reason(), note: finding.to_string() }));
             }
         }
         for one in refused {

@@ -1,5 +1,6 @@
 mod managed;
 mod random;
+mod routes;
 mod setups;
 mod steps;
 mod webhook;
