@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 
 /// How often hosts come, or go, while somebody else writes.
 const ROUNDS: usize = 10;
-const TOOLS: [&str; 2] = ["--egress-host", "tools/*"];
+pub(crate) const TOOLS: [&str; 2] = ["--egress-host", "tools/*"];
 
 /// One cluster for all, with Istio's resources and without a replica; one test at a time has it.
-fn installed() -> (&'static Cluster, MutexGuard<'static, ()>) {
+pub(crate) fn installed() -> (&'static Cluster, MutexGuard<'static, ()>) {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     static TURN: Mutex<()> = Mutex::new(());
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -47,7 +47,7 @@ fn apply(cluster: &Cluster, namespace: &str, by: &str, asks: bool, hosts: &[&str
 }
 
 /// A manifest where kubectl can read it.
-fn tempfile(name: &str, object: &Value) -> std::path::PathBuf {
+pub(crate) fn tempfile(name: &str, object: &Value) -> std::path::PathBuf {
     let place = std::env::temp_dir().join(format!("nodetap-{}-{name}.json", std::process::id()));
     std::fs::write(&place, object.to_string()).unwrap();
     place
@@ -57,7 +57,7 @@ fn path(namespace: &str) -> String {
     format!("/apis/networking.istio.io/v1/namespaces/{namespace}/sidecars/default")
 }
 
-fn sidecar(cluster: &Cluster, namespace: &str) -> Value {
+pub(crate) fn sidecar(cluster: &Cluster, namespace: &str) -> Value {
     cluster.api("GET", &path(namespace), None).unwrap()
 }
 
@@ -69,7 +69,7 @@ fn owners(sidecar: &Value) -> Vec<&str> {
 }
 
 /// Waits for these hosts, which the user still owns; how long that took.
-fn until(cluster: &Cluster, replica: &Replica<'_>, namespace: &str, hosts: &[&str]) -> Duration {
+pub(crate) fn until(cluster: &Cluster, replica: &Replica<'_>, namespace: &str, hosts: &[&str]) -> Duration {
     let (begun, mut last) = (Instant::now(), Value::Null);
     let found = eventually(DEADLINE, "egress", || {
         last = sidecar(cluster, namespace);
@@ -187,13 +187,12 @@ fn no_edit_is_lost_that_comes_at_the_same_time() {
     println!("{} edits, {} writes of ours of which {overtaken} were overtaken, none lost", edits.len(), codes.len());
 }
 
-/// A pod in the mesh, of which its agent says that it is captured.
-fn captured<'a>(cluster: &'a Cluster, namespace: &str) -> BarePod<'a> {
+/// A pod in the mesh, of which its agent says that it is captured, in these words.
+pub(crate) fn captured<'a>(cluster: &'a Cluster, namespace: &str, said: &str) -> BarePod<'a> {
     let manifest = pod::manifest(namespace, "web", &[("app", 8080), ("istio-proxy", 15090)]);
     let web = cluster.bare_pod(&manifest).unwrap();
     let mut object = web.object().unwrap();
-    let condition =
-        json!({"type": "nodetap.io/Capturing", "status": "True", "reason": "Capturing", "message": "transparent"});
+    let condition = json!({"type": "nodetap.io/Capturing", "status": "True", "reason": "Capturing", "message": said});
     object["status"]["conditions"].as_array_mut().unwrap().push(condition);
     cluster.api("PUT", &format!("{}/status", web.path()), Some(&object)).unwrap();
     web
@@ -213,7 +212,7 @@ fn event(cluster: &Cluster, replica: &Replica<'_>, namespace: &str, reason: &str
 fn a_service_with_routes_from_a_gateway_only_is_named_with_the_line_to_add() {
     let (cluster, _turn) = installed();
     let shop = cluster.namespace().unwrap();
-    let web = captured(cluster, &shop);
+    let web = captured(cluster, &shop, "");
     let manifests = format!(
         "{{apiVersion: v1, kind: Service, metadata: {{name: web, namespace: {shop}}}, \
            spec: {{selector: {{app: web}}, ports: [{{name: http, port: 80, targetPort: 8080}}]}}}}\n---\n\
@@ -241,7 +240,7 @@ fn who_does_not_ask_is_told_the_patch_and_that_patch_is_right() {
     let shop = cluster.namespace().unwrap();
     apply(cluster, &shop, "alice", false, &["./*"]).unwrap();
     let before = sidecar(cluster, &shop);
-    let _web = captured(cluster, &shop);
+    let _web = captured(cluster, &shop, "");
     let replica = Replica::start_with(cluster, "told", &TOOLS).unwrap();
     let told = event(cluster, &replica, &shop, "EgressMissing");
     let object = &told["involvedObject"];

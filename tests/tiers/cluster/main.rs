@@ -14,3 +14,4 @@ mod outage;
 mod reading;
 mod support;
 mod switches;
+mod uninstall;

@@ -5,6 +5,7 @@
 
 mod egress;
 mod known;
+mod left;
 mod objects;
 mod plan;
 mod read;
@@ -24,6 +25,7 @@ use nodetap_core::mesh::snapshot::Settings;
 use tokio::sync::mpsc;
 
 use self::known::{Known, Renewed, Seen};
+pub(super) use self::left::{Left, left};
 use self::objects::{IstioObject as _, NodeObject, PodObject, SidecarObject, SidecarV1, SidecarV1Beta1};
 pub(super) use self::plan::print;
 use self::tell::Teller;

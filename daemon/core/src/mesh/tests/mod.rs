@@ -3,6 +3,7 @@ mod random;
 mod routes;
 mod setups;
 mod steps;
+mod uninstall;
 mod webhook;
 
 use std::collections::{BTreeMap, BTreeSet};
