@@ -27,6 +27,7 @@ pub enum Call {
     Resolved,
     Mesh,
     Routes,
+    Egress,
     Sidecar,
     TrustBundle,
 }
@@ -51,6 +52,7 @@ impl Call {
             Self::Resolved => "resolved",
             Self::Mesh => "mesh",
             Self::Routes => "routes",
+            Self::Egress => "egress",
             Self::Sidecar => "sidecar",
             Self::TrustBundle => "trust_bundle",
         }

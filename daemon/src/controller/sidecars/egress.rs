@@ -10,6 +10,8 @@
 //! for it, even one that takes our annotation away. So we give it back at once: the owner of the list is who it was before.
 //! What stays ours is the annotation that says what was added.
 
+use std::time::{Duration, Instant};
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta};
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
@@ -19,12 +21,45 @@ use serde_json::{Map, Value, json};
 
 use super::objects::SidecarObject;
 use crate::cluster::client::ANSWER;
-use crate::cluster::health::Trouble;
+use crate::cluster::health::{Call, Health, Trouble};
 
 /// Who wrote it, in the API server's words: of all versions and replicas the same.
 pub(super) const MANAGER: &str = "nodetap-egress";
 /// How often it is tried to give the list back, when others write meanwhile.
 const TRIES: usize = 4;
+
+/// A change that was refused is not tried again for so long, unless it becomes another one. Nobody waits for it: pods are
+/// taken from us at once, whatever a webhook thinks of somebody's egress.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// Writes what has not just been refused.
+#[derive(Debug, Default)]
+pub(super) struct Writer {
+    refused: Vec<(Change, Trouble, Instant)>,
+}
+
+impl Writer {
+    /// Does what is to be done.
+    pub(super) async fn write<K: SidecarObject>(&mut self, client: &Client, changes: &[Change], health: &Health) {
+        let now = Instant::now();
+        self.refused.retain(|(change, _, at)| now.duration_since(*at) < AGAIN && changes.contains(change));
+        let is_refused = |change: &&Change| self.refused.iter().any(|(refused, ..)| refused == *change);
+        let fresh: Vec<Change> = changes.iter().filter(|change| !is_refused(change)).cloned().collect();
+        let refused = all::<K>(client, &fresh).await;
+        if refused.is_empty() && !fresh.is_empty() {
+            health.well(Call::Egress);
+        }
+        for (change, trouble) in refused {
+            health.ill(Call::Egress, trouble.clone());
+            self.refused.push((change, trouble, now));
+        }
+    }
+
+    /// What was refused, with the server's words.
+    pub(super) fn refused(&self) -> impl Iterator<Item = (&Change, &Trouble)> {
+        self.refused.iter().map(|(change, trouble, _)| (change, trouble))
+    }
+}
 
 /// Does them; says which were refused, and leaves out those that were overtaken: the watch will say so.
 pub(super) async fn all<K: SidecarObject>(client: &Client, changes: &[Change]) -> Vec<(Change, Trouble)> {

@@ -142,7 +142,8 @@ async fn decide<K: SidecarObject>(
     health: Health,
     mut seen: mpsc::Receiver<Seen>,
 ) {
-    let (mut known, mut teller) = (Known::default(), Teller::new(connection, identity));
+    let (mut known, mut egress) = (Known::default(), egress::Writer::default());
+    let mut teller = Teller::new(connection, identity);
     loop {
         tokio::select! {
             first = seen.recv() => match first {
@@ -157,11 +158,10 @@ async fn decide<K: SidecarObject>(
         let ours: BTreeSet<(String, String)> = observed.sidecars.into_keys().collect();
         let managed = Managed::of(&snapshot, &desired);
         let refused = write::all::<K>(&connection.client, steps, &ours).await;
-        let unchanged = egress::all::<K>(&connection.client, &managed.changes).await;
+        egress.write::<K>(&connection.client, &managed.changes, &health).await;
         teller.of_pods(&snapshot, &desired, &refused).await;
-        teller.of_sidecars::<K>(&managed.notices, &unchanged).await;
-        let troubles = refused.into_iter().map(|one| one.trouble);
-        match troubles.chain(unchanged.into_iter().map(|(_, trouble)| trouble)).next() {
+        teller.of_sidecars::<K>(&managed.notices, egress.refused()).await;
+        match refused.into_iter().map(|one| one.trouble).next() {
             None => health.well(Call::Sidecar),
             Some(first) => {
                 let wait = first.wait.unwrap_or(AGAIN);

@@ -58,7 +58,7 @@ impl<'a> Teller<'a> {
     pub(super) async fn of_sidecars<K: SidecarObject>(
         &mut self,
         notices: &BTreeMap<(String, String), Notice>,
-        refused: &[(Change, Trouble)],
+        refused: impl Iterator<Item = (&Change, &Trouble)>,
     ) {
         let (api_version, kind) = (K::api_version(&()), K::kind(&()));
         let about = |namespace, name, uid| Regarding { api_version: &api_version, kind: &kind, namespace, name, uid };
