@@ -8,9 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nodetap_tests::bars::bar;
-use nodetap_tests::cluster::Cluster;
 use nodetap_tests::cluster::pod::{self, BarePod};
-use nodetap_tests::controller::{Replica, USER, install};
+use nodetap_tests::cluster::{Cluster, NODE};
+use nodetap_tests::controller::{NAMESPACE, Replica, USER, install};
 use nodetap_tests::installed;
 use nodetap_tests::wait::{DEADLINE, eventually};
 use serde_json::{Value, json};
@@ -253,4 +253,97 @@ fn who_does_not_ask_is_told_the_patch_and_that_patch_is_right() {
     cluster.kubectl(&words).unwrap();
     assert_eq!(sidecar(cluster, &shop)["spec"]["egress"], json!([{"hosts": ["./*", "tools/*"]}]));
     replica.kill().unwrap();
+}
+
+#[test]
+fn a_pod_is_istios_own_again_when_its_node_is_not_ready_or_has_started_anew() {
+    let (cluster, _turn) = installed();
+    let shop = cluster.namespace().unwrap();
+    let listeners = json!([{"for": "inbound", "port": 4143, "application": 8080, "addresses": ["127.0.0.1", "::1"]}]);
+    let web = captured(cluster, &shop, &json!({"mode": "dual", "listeners": listeners}).to_string());
+    let renew = |holder: &str| {
+        let lease = json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": format!("nodetap-agent-{NODE}"), "namespace": NAMESPACE},
+            "spec": {"holderIdentity": holder, "leaseDurationSeconds": 3600},
+        });
+        cluster.apply(&lease.to_string()).unwrap();
+    };
+    let path = format!("/api/v1/nodes/{NODE}/status");
+    let before = cluster.api("GET", &path, None).unwrap()["status"].clone();
+    let node = |ready: &str, boot: &str| {
+        let mut status = json!({"conditions": [{"type": "Ready", "status": ready}], "nodeInfo": before["nodeInfo"]});
+        status["nodeInfo"]["bootID"] = json!(boot);
+        cluster.api("PATCH", &path, Some(&json!({"status": status}))).unwrap();
+        Instant::now()
+    };
+    renew("first");
+    node("True", "one");
+    let replica = Replica::start(cluster, "gate").unwrap();
+    let until = |wanted: bool, why: &str| {
+        let is = || Some(web.object().ok()?["metadata"]["labels"]["nodetap.io/sidecar"].is_string());
+        let found = eventually(DEADLINE, why, || (is()? == wanted).then(Instant::now));
+        found.unwrap_or_else(|error| panic!("{error}; it logged: {}", replica.log()))
+    };
+    until(true, "a label");
+    let begun = node("False", "one");
+    println!("a node that is not ready: withdrawn after {:?}", until(false, "no label") - begun);
+    node("True", "one");
+    until(true, "a label again");
+    // It is up again before anybody has noticed, and its agent is not.
+    let begun = node("True", "two");
+    println!("a node that has started anew: withdrawn after {:?}", until(false, "no label, after a start") - begun);
+    renew("second");
+    until(true, "a label, when its agent is back");
+    cluster
+        .api(
+            "PATCH",
+            &path,
+            Some(&json!({"status": {"conditions": before["conditions"], "nodeInfo": before["nodeInfo"]}})),
+        )
+        .unwrap();
+    replica.kill().unwrap();
+}
+
+#[test]
+fn what_a_cluster_refuses_is_said_in_its_words_and_nothing_is_half_written() {
+    let (cluster, _turn) = installed();
+    let shop = cluster.namespace().unwrap();
+    apply(cluster, &shop, "alice", false, &["./*"]).unwrap();
+    let policy = json!({"apiVersion": "v1", "kind": "List", "items": [
+        {
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+            "metadata": {"name": shop},
+            "spec": {
+                "matchConstraints": {"resourceRules": [{
+                    "apiGroups": ["networking.istio.io"], "apiVersions": ["*"], "operations": ["UPDATE"],
+                    "resources": ["sidecars"],
+                }]},
+                "validations": [{
+                    "expression": format!("request.userInfo.username != '{USER}' || request.namespace != '{shop}'"),
+                    "message": "not in this house",
+                }],
+            },
+        },
+        {
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": {"name": shop}, "spec": {"policyName": shop, "validationActions": ["Deny"]},
+        },
+    ]});
+    cluster.apply(&policy.to_string()).unwrap();
+    // The API server takes its time until a policy holds.
+    let try_it =
+        ["-n", &shop, "annotate", "sidecar", "default", "a=b", "--overwrite", "--dry-run=server", "--as", USER];
+    let holds =
+        || cluster.kubectl(&try_it).err().filter(|error| error.to_string().contains("not in this house")).map(drop);
+    eventually(DEADLINE, "a policy that holds", holds).unwrap();
+    let replica = Replica::start_with(cluster, "refused", &TOOLS).unwrap();
+    apply(cluster, &shop, "alice", true, &["./*"]).unwrap();
+    let before = sidecar(cluster, &shop);
+    let told = event(cluster, &replica, &shop, "EgressRefused");
+    assert_eq!(told["involvedObject"]["name"], "default");
+    assert!(told["message"].as_str().unwrap().contains("not in this house"), "{told}");
+    assert_eq!(sidecar(cluster, &shop), before);
+    replica.kill().unwrap();
+    cluster.kubectl(&["delete", "validatingadmissionpolicy,validatingadmissionpolicybinding", &shop]).unwrap();
 }

@@ -17,10 +17,17 @@ pub(super) enum Seen {
     Services(Change<Service>),
     Sidecars(Change<Sidecar>),
     VirtualServices(Change<VirtualService>),
-    /// With whether they are ready.
-    Nodes(Change<(String, bool)>),
+    Nodes(Change<(String, Stands)>),
     /// Of agents: the node, and what the Lease said.
     Leases(Change<(String, Renewed)>),
+}
+
+/// What a node says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stands {
+    pub(super) ready: bool,
+    /// Another one after each start of the machine; may be empty.
+    pub(super) boot: String,
 }
 
 /// What a Lease says.
@@ -38,7 +45,8 @@ pub(super) struct Known {
     sidecars: Option<HashMap<(String, String), Sidecar>>,
     /// Nothing but advice comes of them: nobody waits for these.
     virtual_services: Option<HashMap<(String, String), VirtualService>>,
-    nodes: Option<HashMap<String, bool>>,
+    /// With when we saw them start anew, by our clock.
+    nodes: Option<HashMap<String, (Stands, Option<Instant>)>>,
     /// With when it changed last, by our clock: those of others are not believed.
     leases: Option<HashMap<String, (Renewed, Instant)>>,
 }
@@ -57,7 +65,15 @@ impl Known {
             Seen::VirtualServices(change) => {
                 put(&mut self.virtual_services, change, |one| (one.namespace.clone(), one.name.clone()), |it, _| it)
             }
-            Seen::Nodes(change) => put(&mut self.nodes, change, |(name, _)| name.clone(), |(_, ready), _| ready),
+            Seen::Nodes(change) => {
+                let since = |(_, stands): (String, Stands), before: Option<&(Stands, Option<Instant>)>| match before {
+                    // A node that goes and comes back has started anew, too, but is not known then.
+                    Some((known, _)) if known.boot != stands.boot => (stands, Some(now)),
+                    Some((_, at)) => (stands, *at),
+                    None => (stands, None),
+                };
+                put(&mut self.nodes, change, |(name, _)| name.clone(), since);
+            }
             Seen::Leases(change) => {
                 let since = |(_, renewed): (String, Renewed), before: Option<&(Renewed, Instant)>| match before {
                     Some((known, at)) if *known == renewed => (renewed, *at),
@@ -99,7 +115,7 @@ fn is_merbridge(placed: &Placed) -> bool {
 fn away(
     node: &str,
     leases: &HashMap<String, (Renewed, Instant)>,
-    nodes: &HashMap<String, bool>,
+    nodes: &HashMap<String, (Stands, Option<Instant>)>,
     now: Instant,
 ) -> Option<String> {
     let Some((renewed, at)) = leases.get(node) else {
@@ -109,7 +125,12 @@ fn away(
         return Some(format!("the agent of node {node} gave no sign of life for {} s", renewed.lasts.as_secs()));
     }
     // A node that cannot be known is one that nobody says anything bad of.
-    (nodes.get(node) == Some(&false)).then(|| format!("node {node} is not ready"))
+    let (stands, anew) = nodes.get(node)?;
+    // What stands on its pods was said before: none of those listeners is there, and Lease and node look well for a while.
+    if anew.is_some_and(|anew| *at <= anew) {
+        return Some(format!("node {node} has started anew, and its agent has not said anything since"));
+    }
+    (!stands.ready).then(|| format!("node {node} is not ready"))
 }
 
 /// `keep` is shown what was known of the same one before.
@@ -158,6 +179,32 @@ mod tests {
         Renewed { at: at.into(), lasts: Duration::from_secs(40) }
     }
 
+    fn node(ready: bool, boot: &str) -> (String, Stands) {
+        ("n1".into(), Stands { ready, boot: boot.into() })
+    }
+
+    #[test]
+    fn what_an_agent_said_before_its_node_started_anew_is_not_believed_until_it_says_something() {
+        let start = Instant::now();
+        let mut known = Known::default();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let why =
+            |known: &Known, now| away("n1", known.leases.as_ref().unwrap(), known.nodes.as_ref().unwrap(), at(now));
+        known.take(Seen::Nodes(Change::All(vec![node(true, "a")])), at(0));
+        known.take(Seen::Leases(Change::All(vec![("n1".into(), renewed("a"))])), at(1));
+        known.take(Seen::Nodes(Change::Applied(node(true, "a"))), at(2));
+        assert_eq!(why(&known, 2), None);
+        // Neither its Lease nor its being ready has noticed yet.
+        known.take(Seen::Nodes(Change::All(vec![node(true, "b")])), at(5));
+        assert!(why(&known, 5).is_some_and(|why| why.contains("started anew")));
+        known.take(Seen::Leases(Change::All(vec![("n1".into(), renewed("a"))])), at(6));
+        assert!(why(&known, 6).is_some_and(|why| why.contains("started anew")));
+        known.take(Seen::Leases(Change::Applied(("n1".into(), renewed("b")))), at(7));
+        assert_eq!(why(&known, 7), None);
+        known.take(Seen::Nodes(Change::Applied(node(true, "b"))), at(8));
+        assert_eq!(why(&known, 8), None);
+    }
+
     #[test]
     fn an_agent_is_believed_as_long_as_its_lease_moves_by_our_clock() {
         let start = Instant::now();
@@ -167,7 +214,7 @@ mod tests {
             let (leases, nodes) = (known.leases.as_ref().unwrap(), known.nodes.as_ref().unwrap());
             away("n1", leases, nodes, at(now))
         };
-        known.take(Seen::Nodes(Change::All(vec![("n1".into(), true)])), at(0));
+        known.take(Seen::Nodes(Change::All(vec![node(true, "a")])), at(0));
         known.take(Seen::Leases(Change::All(vec![])), at(0));
         assert!(why(&known, 0).is_some_and(|why| why.contains("no agent")));
         known.take(Seen::Leases(Change::Applied(("n1".into(), renewed("a")))), at(1));
@@ -177,7 +224,7 @@ mod tests {
         assert!(why(&known, 42).is_some_and(|why| why.contains("no sign of life")));
         known.take(Seen::Leases(Change::Applied(("n1".into(), renewed("b")))), at(43));
         assert_eq!(why(&known, 44), None);
-        known.take(Seen::Nodes(Change::Applied(("n1".into(), false))), at(45));
+        known.take(Seen::Nodes(Change::Applied(node(false, "a"))), at(45));
         assert!(why(&known, 45).is_some_and(|why| why.contains("not ready")));
         assert_eq!(known.snapshot(&Settings::default(), at(45)), None, "not all kinds are known");
     }

@@ -160,6 +160,15 @@ pub(super) struct PodIp {
 #[serde(default)]
 pub(super) struct NodeStatus {
     pub(super) conditions: Vec<Condition>,
+    #[serde(rename = "nodeInfo")]
+    pub(super) node_info: NodeInfo,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct NodeInfo {
+    #[serde(rename = "bootID")]
+    pub(super) boot_id: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -11,7 +11,8 @@ use nodetap_core::mesh::snapshot::{Capture, Endpoint, Mesh, Pod, PodKey, Service
 use nodetap_core::pod::condition;
 use serde_json::Value;
 
-use super::objects::{ContainerSpec, NodeObject, PodObject, beginning, is_true};
+use super::known::Stands;
+use super::objects::{ContainerSpec, NodeObject, NodeStatus, PodObject, beginning, is_true};
 use crate::cluster::services;
 
 /// The container of Istio's proxy.
@@ -157,11 +158,12 @@ pub(super) fn virtual_service(metadata: ObjectMeta, spec: &Value) -> Option<Virt
     Some(VirtualService::read(metadata.namespace?, metadata.name?, spec))
 }
 
-/// A node by its name, and whether it is ready: one of which nobody says it is not is.
-pub(super) fn node(object: NodeObject) -> Option<(String, bool)> {
-    let conditions = object.status.conditions;
+/// A node by its name. One of which nobody says that it is not ready is.
+pub(super) fn node(object: NodeObject) -> Option<(String, Stands)> {
+    let NodeStatus { conditions, node_info } = object.status;
     let is_said = conditions.iter().any(|one| one.r#type == "Ready");
-    Some((object.metadata.name?, !is_said || is_true(&conditions, "Ready")))
+    let ready = !is_said || is_true(&conditions, "Ready");
+    Some((object.metadata.name?, Stands { ready, boot: node_info.boot_id }))
 }
 
 fn created(metadata: &ObjectMeta) -> i64 {
