@@ -50,6 +50,14 @@ impl<'a> Replica<'a> {
     /// # Errors
     /// When it cannot be started.
     pub fn start(cluster: &'a Cluster, name: &str) -> Result<Self> {
+        Self::start_with(cluster, name, &[])
+    }
+
+    /// Starts one with more options.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_with(cluster: &'a Cluster, name: &str, options: &[&str]) -> Result<Self> {
         let pod = cluster.bare_pod(&json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {
@@ -60,7 +68,7 @@ impl<'a> Replica<'a> {
         let kubeconfig = cluster.kubeconfig_for(USER, Some("system:serviceaccounts"), Reach::Inside)?;
         let kubeconfig = kubeconfig.to_str().context("a path that is no text")?.to_owned();
         let mut command = nodetap::command(&["controller", "--namespace", NAMESPACE, "--kubeconfig", &kubeconfig]);
-        command.args(["--identity", name]).env("NODETAP_LOG", "info,nodetap=debug");
+        command.args(["--identity", name]).args(options).env("NODETAP_LOG", "info,nodetap=debug");
         let process = pod.start("controller", &command)?;
         Ok(Self { pod, process })
     }

@@ -1,5 +1,5 @@
-//! Events on pods, for `kubectl describe`: each is said once in a while, and a pod that is troubled all the time does not
-//! flood the cluster. [`Gate`] decides that, without a clock of its own.
+//! Events on pods and other objects, for `kubectl describe`: each is said once in a while, and a pod that is troubled all
+//! the time does not flood the cluster. [`Gate`] decides that, without a clock of its own.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -70,16 +70,42 @@ pub struct Speaker<'a> {
     pub instance: &'a str,
 }
 
-/// Writes it.
+/// What it is about.
+#[derive(Debug, Clone, Copy)]
+pub struct Regarding<'a> {
+    /// `networking.istio.io/v1`; `v1` for what belongs to no group.
+    pub api_version: &'a str,
+    pub kind: &'a str,
+    pub namespace: &'a str,
+    pub name: &'a str,
+    pub uid: &'a str,
+}
+
+/// Writes it, about a pod.
 ///
 /// # Errors
 /// What the API server says.
 pub async fn write(client: kube::Client, by: Speaker<'_>, pod: &PodName, event: &Event) -> kube::Result<()> {
+    let PodName { namespace, name, uid } = pod;
+    write_about(client, by, Regarding { api_version: "v1", kind: "Pod", namespace, name, uid }, event).await
+}
+
+/// Writes it, about any object in a namespace.
+///
+/// # Errors
+/// What the API server says.
+pub async fn write_about(
+    client: kube::Client,
+    by: Speaker<'_>,
+    about: Regarding<'_>,
+    event: &Event,
+) -> kube::Result<()> {
+    let Regarding { api_version, kind, namespace, name, uid } = about;
     let at = now();
     let note: String = event.note.chars().take(NOTE).collect();
     let object = json!({
-        "metadata": {"generateName": format!("{}.", short(&pod.name)), "namespace": pod.namespace},
-        "involvedObject": {"apiVersion": "v1", "kind": "Pod", "namespace": pod.namespace, "name": pod.name, "uid": pod.uid},
+        "metadata": {"generateName": format!("{}.", short(name)), "namespace": namespace},
+        "involvedObject": {"apiVersion": api_version, "kind": kind, "namespace": namespace, "name": name, "uid": uid},
         "type": if event.warning { "Warning" } else { "Normal" },
         "reason": event.reason,
         "message": note,
@@ -91,7 +117,7 @@ pub async fn write(client: kube::Client, by: Speaker<'_>, pod: &PodName, event: 
         "reportingInstance": by.instance,
     });
     let object: Object = serde_json::from_value(object).map_err(kube::Error::SerdeError)?;
-    let api = Api::<Object>::namespaced(client, &pod.namespace);
+    let api = Api::<Object>::namespaced(client, namespace);
     api.create(&PostParams::default(), &object).await.map(|_| ())
 }
 

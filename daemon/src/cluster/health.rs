@@ -26,6 +26,8 @@ pub enum Call {
     Workloads,
     Resolved,
     Mesh,
+    Routes,
+    Egress,
     Sidecar,
     TrustBundle,
 }
@@ -49,6 +51,8 @@ impl Call {
             Self::Workloads => "workloads",
             Self::Resolved => "resolved",
             Self::Mesh => "mesh",
+            Self::Routes => "routes",
+            Self::Egress => "egress",
             Self::Sidecar => "sidecar",
             Self::TrustBundle => "trust_bundle",
         }

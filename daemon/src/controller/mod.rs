@@ -1,8 +1,9 @@
 //! `nodetap controller`: every replica serves the aggregated API ([`api`]: asks all agents, shows one namespace); the one
 //! that holds the Lease ([`election`]) writes: certificates ([`certificates`]), the APIService's authority
 //! ([`api_service`]), what workloads say, on their pods ([`resolve`]), Istio's Sidecars ([`sidecars`]), and the roots that
-//! pods are to trust, in namespaces that ask for them ([`trust_bundle`]). While no controller runs, agents capture as they
-//! did; what is missing is the API, and changes to workloads.
+//! pods are to trust, in namespaces that ask for them ([`trust_bundle`]). [`uninstall`] takes away what was written on
+//! objects of others. While no controller runs, agents capture as they did; what is missing is the API, and changes to
+//! workloads.
 
 mod agents;
 mod api;
@@ -21,6 +22,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 mod trust_bundle;
+mod uninstall;
 
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -61,6 +63,8 @@ pub enum Failure {
     Listen { address: SocketAddr, source: io::Error },
     #[error(transparent)]
     Cluster(#[from] client::Error),
+    #[error(transparent)]
+    Uninstall(#[from] uninstall::Error),
     #[error("cannot read the cluster: {0}")]
     Read(#[source] Box<kube::Error>),
     #[error(transparent)]
@@ -75,9 +79,11 @@ pub enum Failure {
 /// When it cannot begin.
 pub fn controller(options: &Controller) -> Result<u8, Failure> {
     let internal = |what| move |source| Failure::Internal { what, source };
-    if options.dry_run {
+    if options.dry_run || options.uninstall {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let text = runtime.map_err(internal("make a runtime"))?.block_on(dry_run(options))?;
+        let runtime = runtime.map_err(internal("make a runtime"))?;
+        let text =
+            runtime.block_on(async { if options.uninstall { undo(options).await } else { dry_run(options).await } })?;
         io::stdout().write_all(text.as_bytes()).map_err(internal("print"))?;
         return Ok(0);
     }
@@ -105,6 +111,33 @@ async fn dry_run(options: &Controller) -> Result<String, Failure> {
     plan.map_err(|error| Failure::Read(Box::new(error)))
 }
 
+/// What was taken away, or would be.
+async fn undo(options: &Controller) -> Result<String, Failure> {
+    if options.namespace.is_none() && std::env::var_os("POD_NAMESPACE").is_none() {
+        return Err(uninstall::Error::Where.into());
+    }
+    let connection = connection(options).await?;
+    if options.dry_run {
+        return Ok(uninstall::print(&connection).await?);
+    }
+    let Connection { client, namespace } = &connection;
+    let candidate = Candidate {
+        api: Api::<Lease>::namespaced(client.clone(), namespace),
+        identity: identity(options),
+        health: Health::default(),
+    };
+    uninstall::run(&connection, &candidate, Duration::from_secs(options.drain)).await?;
+    Ok("nothing of nodetap's is left on objects that are not its own\n".into())
+}
+
+async fn connection(options: &Controller) -> Result<Connection, Failure> {
+    let mut connection = cluster::connect(options.kubeconfig.as_deref()).await?;
+    if let Some(namespace) = options.namespace.clone().or_else(|| std::env::var("POD_NAMESPACE").ok()) {
+        connection.namespace = namespace;
+    }
+    Ok(connection)
+}
+
 fn settings(options: &Controller) -> Settings {
     Settings {
         root_namespace: options.istio_root_namespace.clone(),
@@ -113,10 +146,7 @@ fn settings(options: &Controller) -> Settings {
 }
 
 async fn run(options: &Controller, listener: TcpListener, end: oneshot::Receiver<()>) -> Result<(), Failure> {
-    let mut connection = cluster::connect(options.kubeconfig.as_deref()).await?;
-    if let Some(namespace) = options.namespace.clone().or_else(|| std::env::var("POD_NAMESPACE").ok()) {
-        connection.namespace = namespace;
-    }
+    let connection = connection(options).await?;
     let Connection { client, namespace } = &connection;
     let health = Health::default();
     let (ready_tx, ready) = watch::channel(None);

@@ -30,6 +30,13 @@ pub struct Controller {
     /// Write nothing: print the Sidecars that would be written, and why others would not, and end
     #[arg(long)]
     pub dry_run: bool,
+    /// Take away everything of ours that stands on objects that are not ours, let the agents end, and end; with
+    /// `--dry-run`: print what that would be. See `deploy/uninstall`
+    #[arg(long)]
+    pub uninstall: bool,
+    /// Seconds that agents serve on after the last pod was told otherwise: Envoy ends what is older than 45 s
+    #[arg(long, value_name = "SECONDS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(..=3600))]
+    pub drain: u64,
     /// How `--dry-run` prints
     #[arg(short, long, value_enum, default_value = "yaml")]
     pub output: Output,

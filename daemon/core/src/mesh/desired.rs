@@ -12,7 +12,7 @@ use super::preflight::Preflight;
 use super::protocol::Protocol;
 use super::sidecar::{Ingress, Selector, Sidecar, Spec};
 use super::snapshot::{Capture, Endpoint, Mesh, Pod, PodKey, Snapshot};
-use super::{egress, ports};
+use super::{egress, ports, routes};
 
 /// Ports that one of our objects lists at most.
 const MOST_PORTS: usize = 256;
@@ -49,6 +49,10 @@ impl Desired {
         for ((namespace, value), mut pods) in workloads {
             pods.sort_by_key(|pod| &pod.key);
             desired.add(&Workload { snapshot, namespace, value, pods });
+        }
+        for pod in &snapshot.pods {
+            let advice = routes::findings(pod, snapshot);
+            desired.findings.entry(pod.key.clone()).or_default().extend(advice);
         }
         desired.findings.retain(|_, findings| !findings.is_empty());
         desired

@@ -12,6 +12,8 @@ const SHOWN: usize = 80;
 pub enum Weight {
     /// Worth knowing.
     Note,
+    /// It is as its owner wrote it, and may be meant otherwise.
+    Advice,
     /// Something is not captured, or not as it could be.
     Warning,
     /// No inbound traffic of the pod is sent to us.
@@ -94,6 +96,11 @@ pub enum Finding {
          them out", quoted(.0)
     )]
     LoopbackIncluded(String),
+    #[error(
+        "VirtualService {virtual_service} sends what comes through a gateway to Service {service}, and no VirtualService \
+         has routes for calls from inside ({host}): those go past them. If they are to have them, add {add}"
+    )]
+    RoutesOutsideOnly { virtual_service: String, service: String, host: String, add: String },
     #[error("Istio's proxy runs as user {0} and not as 1337, as on OpenShift: nothing has to be done")]
     ProxyUser(u64),
     #[error("Istio's proxy is an init container that stays, and begins before the application: nothing has to be done")]
@@ -121,6 +128,7 @@ impl Finding {
             Self::AgentAway(_) => "AgentAway",
             Self::Merbridge => "Merbridge",
             Self::LoopbackIncluded(_) => "LoopbackIncluded",
+            Self::RoutesOutsideOnly { .. } => "RoutesOutsideOnly",
             Self::ProxyUser(_) => "ProxyUser",
             Self::NativeProxy => "NativeProxy",
         }
@@ -145,6 +153,7 @@ impl Finding {
             | Self::BaseListens { .. }
             | Self::Merbridge
             | Self::LoopbackIncluded(_) => Weight::Warning,
+            Self::RoutesOutsideOnly { .. } => Weight::Advice,
             Self::ProxyUser(_) | Self::NativeProxy => Weight::Note,
         }
     }

@@ -11,6 +11,10 @@ pub const LABEL: &str = "nodetap.io/sidecar";
 pub const MANAGED: (&str, &str) = ("app.kubernetes.io/managed-by", "nodetap");
 /// The annotation that tells readers which of their objects ours was made of.
 pub const BASE: &str = "nodetap.io/base";
+/// The annotation by which a user lets us add hosts to the egress of a Sidecar of theirs: `true`.
+pub const MANAGE_EGRESS: &str = "nodetap.io/manage-egress";
+/// The annotation in which stands what we have added there: ours, on an object of somebody else's.
+pub const ADDED_EGRESS: &str = "nodetap.io/added-egress";
 /// What the names of our objects begin with.
 pub const PREFIX: &str = "nodetap-";
 

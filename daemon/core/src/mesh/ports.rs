@@ -55,7 +55,8 @@ fn served<'a>(pods: impl Iterator<Item = &'a Pod>, services: &[Service]) -> BTre
     found.into_iter().map(|(port, (_, protocol))| (port, protocol)).collect()
 }
 
-fn sends(service: &Service, pod: &Pod) -> bool {
+/// Does the Service send its traffic to the pod, among others?
+pub fn sends(service: &Service, pod: &Pod) -> bool {
     let has = |(key, value): (&String, &String)| pod.labels.get(key) == Some(value);
     service.namespace == pod.key.namespace && !service.selector.is_empty() && service.selector.iter().all(has)
 }

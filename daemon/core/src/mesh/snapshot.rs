@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::protocol::Protocol;
+use super::routes::VirtualService;
 use super::sidecar::Sidecar;
 
 /// Everything at one moment.
@@ -15,6 +16,7 @@ pub struct Snapshot {
     pub services: Vec<Service>,
     /// Ours and those of others.
     pub sidecars: Vec<Sidecar>,
+    pub virtual_services: Vec<VirtualService>,
     /// merbridge redirects connections of this cluster.
     pub merbridge: bool,
 }
@@ -70,6 +72,8 @@ pub struct Pod {
     /// TCP ports of its containers that have a name.
     pub named_ports: BTreeMap<String, u16>,
     pub ready: bool,
+    /// Its agent says that something of it is captured, in whatever way.
+    pub captured: bool,
     /// What its agent says, as long as that can be believed.
     pub capture: Capture,
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use nodetap_core::mesh::routes::VirtualService;
 use nodetap_core::mesh::sidecar::Sidecar;
 use nodetap_core::mesh::snapshot::{Capture, Pod, Service, Settings, Snapshot};
 
@@ -15,10 +16,18 @@ pub(super) enum Seen {
     Pods(Change<Box<Placed>>),
     Services(Change<Service>),
     Sidecars(Change<Sidecar>),
-    /// With whether they are ready.
-    Nodes(Change<(String, bool)>),
+    VirtualServices(Change<VirtualService>),
+    Nodes(Change<(String, Stands)>),
     /// Of agents: the node, and what the Lease said.
     Leases(Change<(String, Renewed)>),
+}
+
+/// What a node says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stands {
+    pub(super) ready: bool,
+    /// Another one after each start of the machine; may be empty.
+    pub(super) boot: String,
 }
 
 /// What a Lease says.
@@ -34,7 +43,10 @@ pub(super) struct Known {
     pods: Option<HashMap<String, Placed>>,
     services: Option<HashMap<(String, String), Service>>,
     sidecars: Option<HashMap<(String, String), Sidecar>>,
-    nodes: Option<HashMap<String, bool>>,
+    /// Nothing but advice comes of them: nobody waits for these.
+    virtual_services: Option<HashMap<(String, String), VirtualService>>,
+    /// With when we saw them start anew, by our clock.
+    nodes: Option<HashMap<String, (Stands, Option<Instant>)>>,
     /// With when it changed last, by our clock: those of others are not believed.
     leases: Option<HashMap<String, (Renewed, Instant)>>,
 }
@@ -50,7 +62,18 @@ impl Known {
             Seen::Sidecars(change) => {
                 put(&mut self.sidecars, change, |one| (one.namespace.clone(), one.name.clone()), |it, _| it)
             }
-            Seen::Nodes(change) => put(&mut self.nodes, change, |(name, _)| name.clone(), |(_, ready), _| ready),
+            Seen::VirtualServices(change) => {
+                put(&mut self.virtual_services, change, |one| (one.namespace.clone(), one.name.clone()), |it, _| it)
+            }
+            Seen::Nodes(change) => {
+                let since = |(_, stands): (String, Stands), before: Option<&(Stands, Option<Instant>)>| match before {
+                    // A node that goes and comes back has started anew, too, but is not known then.
+                    Some((known, _)) if known.boot != stands.boot => (stands, Some(now)),
+                    Some((_, at)) => (stands, *at),
+                    None => (stands, None),
+                };
+                put(&mut self.nodes, change, |(name, _)| name.clone(), since);
+            }
             Seen::Leases(change) => {
                 let since = |(_, renewed): (String, Renewed), before: Option<&(Renewed, Instant)>| match before {
                     Some((known, at)) if *known == renewed => (renewed, *at),
@@ -78,6 +101,7 @@ impl Known {
             pods: pods.values().map(believed).collect::<Vec<Pod>>(),
             services: self.services.as_ref()?.values().cloned().collect(),
             sidecars: self.sidecars.as_ref()?.values().cloned().collect(),
+            virtual_services: self.virtual_services.iter().flat_map(HashMap::values).cloned().collect(),
             merbridge: pods.values().any(is_merbridge),
         })
     }
@@ -91,7 +115,7 @@ fn is_merbridge(placed: &Placed) -> bool {
 fn away(
     node: &str,
     leases: &HashMap<String, (Renewed, Instant)>,
-    nodes: &HashMap<String, bool>,
+    nodes: &HashMap<String, (Stands, Option<Instant>)>,
     now: Instant,
 ) -> Option<String> {
     let Some((renewed, at)) = leases.get(node) else {
@@ -101,7 +125,12 @@ fn away(
         return Some(format!("the agent of node {node} gave no sign of life for {} s", renewed.lasts.as_secs()));
     }
     // A node that cannot be known is one that nobody says anything bad of.
-    (nodes.get(node) == Some(&false)).then(|| format!("node {node} is not ready"))
+    let (stands, anew) = nodes.get(node)?;
+    // What stands on its pods was said before: none of those listeners is there, and Lease and node look well for a while.
+    if anew.is_some_and(|anew| *at <= anew) {
+        return Some(format!("node {node} has started anew, and its agent has not said anything since"));
+    }
+    (!stands.ready).then(|| format!("node {node} is not ready"))
 }
 
 /// `keep` is shown what was known of the same one before.
@@ -134,11 +163,12 @@ pub(super) fn of_lists(
     pods: Vec<Placed>,
     services: Vec<Service>,
     sidecars: Vec<Sidecar>,
+    virtual_services: Vec<VirtualService>,
     settings: &Settings,
 ) -> Snapshot {
     let merbridge = pods.iter().any(is_merbridge);
     let pods = pods.into_iter().map(|placed| placed.pod).collect();
-    Snapshot { settings: settings.clone(), pods, services, sidecars, merbridge }
+    Snapshot { settings: settings.clone(), pods, services, sidecars, virtual_services, merbridge }
 }
 
 #[cfg(test)]
@@ -147,6 +177,32 @@ mod tests {
 
     fn renewed(at: &str) -> Renewed {
         Renewed { at: at.into(), lasts: Duration::from_secs(40) }
+    }
+
+    fn node(ready: bool, boot: &str) -> (String, Stands) {
+        ("n1".into(), Stands { ready, boot: boot.into() })
+    }
+
+    #[test]
+    fn what_an_agent_said_before_its_node_started_anew_is_not_believed_until_it_says_something() {
+        let start = Instant::now();
+        let mut known = Known::default();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let why =
+            |known: &Known, now| away("n1", known.leases.as_ref().unwrap(), known.nodes.as_ref().unwrap(), at(now));
+        known.take(Seen::Nodes(Change::All(vec![node(true, "a")])), at(0));
+        known.take(Seen::Leases(Change::All(vec![("n1".into(), renewed("a"))])), at(1));
+        known.take(Seen::Nodes(Change::Applied(node(true, "a"))), at(2));
+        assert_eq!(why(&known, 2), None);
+        // Neither its Lease nor its being ready has noticed yet.
+        known.take(Seen::Nodes(Change::All(vec![node(true, "b")])), at(5));
+        assert!(why(&known, 5).is_some_and(|why| why.contains("started anew")));
+        known.take(Seen::Leases(Change::All(vec![("n1".into(), renewed("a"))])), at(6));
+        assert!(why(&known, 6).is_some_and(|why| why.contains("started anew")));
+        known.take(Seen::Leases(Change::Applied(("n1".into(), renewed("b")))), at(7));
+        assert_eq!(why(&known, 7), None);
+        known.take(Seen::Nodes(Change::Applied(node(true, "b"))), at(8));
+        assert_eq!(why(&known, 8), None);
     }
 
     #[test]
@@ -158,7 +214,7 @@ mod tests {
             let (leases, nodes) = (known.leases.as_ref().unwrap(), known.nodes.as_ref().unwrap());
             away("n1", leases, nodes, at(now))
         };
-        known.take(Seen::Nodes(Change::All(vec![("n1".into(), true)])), at(0));
+        known.take(Seen::Nodes(Change::All(vec![node(true, "a")])), at(0));
         known.take(Seen::Leases(Change::All(vec![])), at(0));
         assert!(why(&known, 0).is_some_and(|why| why.contains("no agent")));
         known.take(Seen::Leases(Change::Applied(("n1".into(), renewed("a")))), at(1));
@@ -168,7 +224,7 @@ mod tests {
         assert!(why(&known, 42).is_some_and(|why| why.contains("no sign of life")));
         known.take(Seen::Leases(Change::Applied(("n1".into(), renewed("b")))), at(43));
         assert_eq!(why(&known, 44), None);
-        known.take(Seen::Nodes(Change::Applied(("n1".into(), false))), at(45));
+        known.take(Seen::Nodes(Change::Applied(node(false, "a"))), at(45));
         assert!(why(&known, 45).is_some_and(|why| why.contains("not ready")));
         assert_eq!(known.snapshot(&Settings::default(), at(45)), None, "not all kinds are known");
     }

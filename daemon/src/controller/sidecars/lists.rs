@@ -6,7 +6,7 @@ use kube::Client;
 use kube::api::{Api, ListParams};
 use nodetap_core::mesh::snapshot::{Settings, Snapshot};
 
-use super::objects::{PodObject, SidecarObject, SidecarV1, SidecarV1Beta1};
+use super::objects::{IstioObject as _, PodObject, SidecarObject, SidecarV1, SidecarV1Beta1};
 use super::{Version, known, read, version};
 use crate::cluster::Connection;
 
@@ -42,6 +42,14 @@ pub(super) async fn of<K: SidecarObject>(
     let pods = all(api::<PodObject>(client, namespace)).await?;
     let services = all(api::<ServiceObject>(client, namespace)).await?;
     let mut sidecars = all(api::<K>(client, namespace)).await?;
+    let routes = match all(api::<K::VirtualService>(client, namespace)).await {
+        Ok(routes) => routes,
+        Err(kube::Error::Api(status)) if status.code == 403 => {
+            hidden.push(format!("VirtualServices may not be read, and are not judged: {}", status.message));
+            Vec::new()
+        }
+        Err(error) => return Err(error),
+    };
     let root = &settings.root_namespace;
     if namespace.is_some_and(|namespace| namespace != root) {
         match all(Api::<K>::namespaced(client.clone(), root)).await {
@@ -57,9 +65,13 @@ pub(super) async fn of<K: SidecarObject>(
         let (metadata, spec) = object.parts();
         read::sidecar(metadata, &spec)
     });
+    let routes = routes.into_iter().filter_map(|object| {
+        let (metadata, spec) = object.parts();
+        read::virtual_service(metadata, &spec)
+    });
     let pods = pods.into_iter().filter_map(read::pod).collect();
     let services = services.into_iter().filter_map(read::service).collect();
-    Ok(Listed { snapshot: known::of_lists(pods, services, sidecars.collect(), settings), hidden })
+    Ok(Listed { snapshot: known::of_lists(pods, services, sidecars.collect(), routes.collect(), settings), hidden })
 }
 
 fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>

@@ -1,12 +1,16 @@
 //! Sidecars of Istio's for pods whose inbound traffic comes to listeners of ours: what is watched becomes a snapshot, and
 //! what there should be is decided of it by [`nodetap_core::mesh`]; only what differs is written. Without Istio's resources
-//! nothing is watched but their appearance.
+//! nothing is watched but their appearance. Objects of users are changed in one place only, [`egress`], and only where they
+//! ask for it on that object.
 
+mod egress;
 mod known;
+mod left;
 pub(crate) mod lists;
 mod objects;
 mod plan;
 mod read;
+mod tell;
 mod write;
 
 use std::collections::BTreeSet;
@@ -17,17 +21,16 @@ use k8s_openapi::api::core::v1::Service as ServiceObject;
 use kube::api::Api;
 use nodetap_core::mesh::desired::Desired;
 use nodetap_core::mesh::diff::{Observed, diff};
-use nodetap_core::mesh::finding::Weight;
-use nodetap_core::mesh::snapshot::{Settings, Snapshot};
+use nodetap_core::mesh::managed::Managed;
+use nodetap_core::mesh::snapshot::Settings;
 use tokio::sync::mpsc;
 
 use self::known::{Known, Renewed, Seen};
-use self::objects::{NodeObject, PodObject, SidecarObject, SidecarV1, SidecarV1Beta1};
+pub(super) use self::left::{Left, left};
+use self::objects::{IstioObject as _, NodeObject, PodObject, SidecarObject, SidecarV1, SidecarV1Beta1};
 pub(super) use self::plan::print;
-use self::write::Refused;
+use self::tell::Teller;
 use crate::cluster::Connection;
-use crate::cluster::condition::PodName;
-use crate::cluster::events::{self, Event, Gate, Speaker};
 use crate::cluster::follow::{Subject, follow};
 use crate::cluster::health::{Call, Health, Trouble};
 
@@ -94,8 +97,11 @@ async fn watch<K: SidecarObject>(connection: &Connection, health: Health, seen: 
     let Connection { client, namespace } = connection;
     macro_rules! follow_all {
         ($api:expr, $keep:expr, $seen:path) => {
+            follow_all!($api, $keep, $seen, Call::Mesh)
+        };
+        ($api:expr, $keep:expr, $seen:path, $call:expr) => {
             follow(
-                Subject { api: $api, call: Call::Mesh, fields: None, labels: None },
+                Subject { api: $api, call: $call, fields: None, labels: None },
                 health.clone(),
                 $keep,
                 async |change| seen.send($seen(change)).await.is_ok(),
@@ -106,10 +112,16 @@ async fn watch<K: SidecarObject>(connection: &Connection, health: Health, seen: 
         let (metadata, spec) = object.parts();
         read::sidecar(metadata, &spec)
     };
+    let virtual_service = |object: K::VirtualService| {
+        let (metadata, spec) = object.parts();
+        read::virtual_service(metadata, &spec)
+    };
+    let routes = Api::<K::VirtualService>::all(client.clone());
     tokio::join!(
         follow_all!(Api::<PodObject>::all(client.clone()), |object| read::pod(object).map(Box::new), Seen::Pods),
         follow_all!(Api::<ServiceObject>::all(client.clone()), read::service, Seen::Services),
         follow_all!(Api::<K>::all(client.clone()), sidecar, Seen::Sidecars),
+        follow_all!(routes, virtual_service, Seen::VirtualServices, Call::Routes),
         follow_all!(Api::<NodeObject>::all(client.clone()), read::node, Seen::Nodes),
         follow_all!(Api::<Lease>::namespaced(client.clone(), namespace), lease, Seen::Leases),
     );
@@ -131,7 +143,8 @@ async fn decide<K: SidecarObject>(
     health: Health,
     mut seen: mpsc::Receiver<Seen>,
 ) {
-    let (mut known, mut gate) = (Known::default(), Gate::default());
+    let (mut known, mut egress) = (Known::default(), egress::Writer::default());
+    let mut teller = Teller::new(connection, identity);
     loop {
         tokio::select! {
             first = seen.recv() => match first {
@@ -144,13 +157,16 @@ async fn decide<K: SidecarObject>(
         let (desired, observed) = (Desired::of(&snapshot), Observed::of(&snapshot));
         let steps = diff(&desired, &observed);
         let ours: BTreeSet<(String, String)> = observed.sidecars.into_keys().collect();
+        let managed = Managed::of(&snapshot, &desired);
         let refused = write::all::<K>(&connection.client, steps, &ours).await;
-        tell(connection, identity, &mut gate, said(&snapshot, &desired, &refused)).await;
-        match refused.into_iter().next() {
+        egress.write::<K>(&connection.client, &managed.changes, &health).await;
+        teller.of_pods(&snapshot, &desired, &refused).await;
+        teller.of_sidecars::<K>(&managed.notices, egress.refused()).await;
+        match refused.into_iter().map(|one| one.trouble).next() {
             None => health.well(Call::Sidecar),
             Some(first) => {
-                let wait = first.trouble.wait.unwrap_or(AGAIN);
-                health.ill(Call::Sidecar, first.trouble);
+                let wait = first.wait.unwrap_or(AGAIN);
+                health.ill(Call::Sidecar, first);
                 tokio::time::sleep(wait).await;
             }
         }
@@ -163,46 +179,5 @@ async fn take(known: &mut Known, first: Seen, seen: &mut mpsc::Receiver<Seen>) {
     let end = tokio::time::Instant::now() + TOGETHER;
     while let Ok(Some(next)) = tokio::time::timeout_at(end, seen.recv()).await {
         known.take(next, Instant::now());
-    }
-}
-
-/// What is to be told about pods: what keeps them from being captured, and what was refused.
-fn said(snapshot: &Snapshot, desired: &Desired, refused: &[Refused]) -> Vec<(PodName, Event)> {
-    let name = |key: &nodetap_core::mesh::snapshot::PodKey| PodName {
-        namespace: key.namespace.clone(),
-        name: key.name.clone(),
-        uid: key.uid.clone(),
-    };
-    let mut all = Vec::new();
-    for (key, findings) in &desired.findings {
-        for finding in findings.iter().filter(|finding| finding.weight() >= Weight::Warning) {
-            all.push((name(key), Event { warning: true, reason: finding.reason(), note: finding.to_string() }));
-        }
-    }
-    for one in refused {
-        let Some(sidecar) = &one.sidecar else { continue };
-        let theirs = snapshot.pods.iter().map(|pod| &pod.key).filter(|key| {
-            let value = desired.labels.get(*key);
-            key.namespace == one.namespace && value.is_some_and(|it| nodetap_core::mesh::names::sidecar(it) == *sidecar)
-        });
-        let note = format!("Sidecar {sidecar} was refused, and inbound traffic is not captured: {}", one.trouble.text);
-        all.extend(
-            theirs.map(|key| (name(key), Event { warning: true, reason: "SidecarRefused", note: note.clone() })),
-        );
-    }
-    all
-}
-
-async fn tell(connection: &Connection, identity: &str, gate: &mut Gate, said: Vec<(PodName, Event)>) {
-    for (pod, event) in said {
-        if !gate.lets_through(&pod.uid, &event, Instant::now()) {
-            continue;
-        }
-        tracing::info!(namespace = pod.namespace, pod = pod.name, reason = event.reason, "{}", event.note);
-        let by = Speaker { component: "nodetap-controller", instance: identity };
-        // It stands in the log; a pod that is gone needs no event.
-        if let Err(error) = events::write(connection.client.clone(), by, &pod, &event).await {
-            tracing::debug!(%error, "an Event was not taken");
-        }
     }
 }

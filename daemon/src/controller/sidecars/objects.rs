@@ -61,8 +61,19 @@ resource!(
     {spec: Value}
 );
 
-/// Either of the two.
-pub(super) trait SidecarObject:
+resource!(
+    /// A VirtualService of an Istio that knows `v1`.
+    VirtualServiceV1, "networking.istio.io", "v1", "VirtualService", "virtualservices", NamespaceResourceScope,
+    {spec: Value}
+);
+resource!(
+    /// A VirtualService of an older Istio.
+    VirtualServiceV1Beta1, "networking.istio.io", "v1beta1", "VirtualService", "virtualservices",
+    NamespaceResourceScope, {spec: Value}
+);
+
+/// Either of the two versions of a resource of Istio's.
+pub(super) trait IstioObject:
     kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
     + Clone
     + std::fmt::Debug
@@ -73,16 +84,29 @@ pub(super) trait SidecarObject:
     fn parts(self) -> (ObjectMeta, Value);
 }
 
+macro_rules! of_istio {
+    ($($name:ident),*) => {
+        $(impl IstioObject for $name {
+            fn parts(self) -> (ObjectMeta, Value) {
+                (self.metadata, self.spec)
+            }
+        })*
+    };
+}
+
+of_istio!(SidecarV1, SidecarV1Beta1, VirtualServiceV1, VirtualServiceV1Beta1);
+
+/// A Sidecar, and what else this Istio has in that version.
+pub(super) trait SidecarObject: IstioObject {
+    type VirtualService: IstioObject;
+}
+
 impl SidecarObject for SidecarV1 {
-    fn parts(self) -> (ObjectMeta, Value) {
-        (self.metadata, self.spec)
-    }
+    type VirtualService = VirtualServiceV1;
 }
 
 impl SidecarObject for SidecarV1Beta1 {
-    fn parts(self) -> (ObjectMeta, Value) {
-        (self.metadata, self.spec)
-    }
+    type VirtualService = VirtualServiceV1Beta1;
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -136,6 +160,15 @@ pub(super) struct PodIp {
 #[serde(default)]
 pub(super) struct NodeStatus {
     pub(super) conditions: Vec<Condition>,
+    #[serde(rename = "nodeInfo")]
+    pub(super) node_info: NodeInfo,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct NodeInfo {
+    #[serde(rename = "bootID")]
+    pub(super) boot_id: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

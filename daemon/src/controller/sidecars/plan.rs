@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use kube::Client;
 use nodetap_core::mesh::desired::Desired;
 use nodetap_core::mesh::diff::{Observed, diff};
+use nodetap_core::mesh::managed::Managed;
 use nodetap_core::mesh::snapshot::Settings;
 use serde_json::{Value, json};
 
@@ -36,24 +37,34 @@ pub(in crate::controller) async fn print(
 /// What there should be, and how many steps lead there.
 struct Plan {
     desired: Desired,
+    managed: Managed,
     steps: usize,
 }
 
 async fn plan<K: SidecarObject>(client: &Client, settings: &Settings) -> kube::Result<(Plan, Vec<Value>)> {
     let snapshot = lists::of::<K>(client, None, settings).await?.snapshot;
     let desired = Desired::of(&snapshot);
-    let steps = diff(&desired, &Observed::of(&snapshot)).len();
+    let managed = Managed::of(&snapshot, &desired);
+    let steps = diff(&desired, &Observed::of(&snapshot)).len() + managed.changes.len();
     let objects = desired.sidecars.values().map(write::object::<K>).collect();
-    Ok((Plan { desired, steps }, objects))
+    Ok((Plan { desired, managed, steps }, objects))
 }
 
 /// Writing to a string does not fail.
-fn yaml(Plan { desired, steps }: &Plan, objects: &[Value]) -> String {
+fn yaml(Plan { desired, managed, steps }: &Plan, objects: &[Value]) -> String {
     let mut text = format!("# {} Sidecars, {steps} steps from here\n", objects.len());
     for (key, findings) in &desired.findings {
         for finding in findings {
             let _ = writeln!(text, "# {}/{}: {finding}", key.namespace, key.name);
         }
+    }
+    for change in &managed.changes {
+        let (egress, added) = (json!(change.egress), change.added.as_deref().unwrap_or("nothing"));
+        let _ =
+            writeln!(text, "# Sidecar {}/{}: egress {egress}; of that ours: {added}", change.namespace, change.name);
+    }
+    for ((namespace, name), notice) in &managed.notices {
+        let _ = writeln!(text, "# Sidecar {namespace}/{name}: {}", notice.said);
     }
     for (object, ours) in objects.iter().zip(desired.sidecars.values()) {
         let value = ours.spec.workload_selector.iter().flat_map(|selector| selector.labels.values()).next();
@@ -71,7 +82,7 @@ fn yaml(Plan { desired, steps }: &Plan, objects: &[Value]) -> String {
     text
 }
 
-fn json(Plan { desired, steps }: &Plan, objects: &[Value]) -> Value {
+fn json(Plan { desired, managed, steps }: &Plan, objects: &[Value]) -> Value {
     let findings = desired.findings.iter().flat_map(|(key, findings)| {
         findings.iter().map(move |finding| {
             json!({"namespace": key.namespace, "pod": key.name, "reason": finding.reason(), "note": finding.to_string()})
@@ -79,7 +90,15 @@ fn json(Plan { desired, steps }: &Plan, objects: &[Value]) -> Value {
     });
     let labels = desired.labels.iter();
     let labels = labels.map(|(key, value)| json!({"namespace": key.namespace, "pod": key.name, "value": value}));
+    let egress = managed.changes.iter().map(|change| {
+        json!({"namespace": change.namespace, "sidecar": change.name, "egress": change.egress, "added": change.added})
+    });
+    let notices = managed.notices.iter().map(|((namespace, name), notice)| {
+        let (reason, note) = (notice.said.reason(), notice.said.to_string());
+        json!({"namespace": namespace, "sidecar": name, "reason": reason, "note": note})
+    });
     json!({
-        "sidecars": objects, "labels": labels.collect::<Vec<_>>(), "findings": findings.collect::<Vec<_>>(), "steps": steps,
+        "sidecars": objects, "labels": labels.collect::<Vec<_>>(), "egress": egress.collect::<Vec<_>>(),
+        "findings": findings.chain(notices).collect::<Vec<_>>(), "steps": steps,
     })
 }

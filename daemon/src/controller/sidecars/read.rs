@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Service as ServiceObject;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use nodetap_core::mesh::protocol::Protocol;
+use nodetap_core::mesh::routes::VirtualService;
 use nodetap_core::mesh::sidecar::{Sidecar, Spec};
 use nodetap_core::mesh::snapshot::{Capture, Endpoint, Mesh, Pod, PodKey, Service, ServicePort, Workload};
 use nodetap_core::pod::condition;
 use serde_json::Value;
 
-use super::objects::{ContainerSpec, NodeObject, PodObject, beginning, is_true};
+use super::known::Stands;
+use super::objects::{ContainerSpec, NodeObject, NodeStatus, PodObject, beginning, is_true};
 use crate::cluster::services;
 
 /// The container of Istio's proxy.
@@ -73,6 +75,7 @@ pub(super) fn pod(object: PodObject) -> Option<Placed> {
             .map(|one| (one.name.clone(), one.container_port))
             .collect(),
         ready: is_true(&status.conditions, "Ready"),
+        captured: ours.is_some(),
         capture: ours.map_or(Capture::None, |ours| capture(&ours.message)),
     };
     Some(Placed { pod, node: spec.node_name })
@@ -150,11 +153,17 @@ pub(super) fn sidecar(metadata: ObjectMeta, spec: &Value) -> Option<Sidecar> {
     })
 }
 
-/// A node by its name, and whether it is ready: one of which nobody says it is not is.
-pub(super) fn node(object: NodeObject) -> Option<(String, bool)> {
-    let conditions = object.status.conditions;
+/// A VirtualService: what it names, and where it leads.
+pub(super) fn virtual_service(metadata: ObjectMeta, spec: &Value) -> Option<VirtualService> {
+    Some(VirtualService::read(metadata.namespace?, metadata.name?, spec))
+}
+
+/// A node by its name. One of which nobody says that it is not ready is.
+pub(super) fn node(object: NodeObject) -> Option<(String, Stands)> {
+    let NodeStatus { conditions, node_info } = object.status;
     let is_said = conditions.iter().any(|one| one.r#type == "Ready");
-    Some((object.metadata.name?, !is_said || is_true(&conditions, "Ready")))
+    let ready = !is_said || is_true(&conditions, "Ready");
+    Some((object.metadata.name?, Stands { ready, boot: node_info.boot_id }))
 }
 
 fn created(metadata: &ObjectMeta) -> i64 {

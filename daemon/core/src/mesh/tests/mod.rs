@@ -1,6 +1,9 @@
+mod managed;
 mod random;
+mod routes;
 mod setups;
 mod steps;
+mod uninstall;
 mod webhook;
 
 use std::collections::{BTreeMap, BTreeSet};

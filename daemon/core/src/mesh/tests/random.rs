@@ -107,6 +107,7 @@ fn any_cluster(dice: &mut Dice) -> Snapshot {
         pods: (0..pods).map(|number| any_pod(dice, number)).collect(),
         services: (0..services).map(|number| any_service(dice, number)).collect(),
         sidecars,
+        virtual_services: Vec::new(),
         merbridge: dice.one_in(20),
     }
 }
