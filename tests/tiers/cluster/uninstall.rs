@@ -108,6 +108,7 @@ fn what_users_have_is_as_before_and_no_pod_is_sent_to_listeners_that_end() {
         format!("pod {shop}/web: the label goes"),
         format!("Sidecar {shop}/nodetap-pod-web: deleted"),
         format!("Sidecar {shop}/default: our hosts go, egress is ./*"),
+        format!("DaemonSet {NAMESPACE}/nodetap-agent: deleted"),
         format!("pod {shop}/web: our condition and annotation go"),
     ];
     let at: Vec<Option<usize>> = lines.iter().map(|line| said.find(line.as_str())).collect();
