@@ -12,6 +12,7 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use kube::core::metadata::PartialObjectMeta;
 use nodetap_core::mesh::names::LABEL;
 use nodetap_core::mesh::snapshot::PodKey;
+use nodetap_core::mesh::uninstall::Uninstall;
 use nodetap_core::pod::condition;
 use nodetap_core::pod::keys::RESOLVED;
 use serde_json::json;
@@ -48,7 +49,7 @@ pub enum Error {
     Held,
     #[error("another controller has taken the Lease meanwhile: end all controllers, and run it again")]
     Lost,
-    #[error("{0} was refused, and its namespace is as it was: {1}; correct that, and run it again")]
+    #[error("{0} was refused: {1}; correct that, and run it again")]
     Refused(String, String),
     #[error("{0} things of ours are left after {PASSES} looks, the first is {1}; run it again")]
     Left(usize, String),
@@ -61,11 +62,10 @@ pub enum Error {
 /// # Errors
 /// What the API server says.
 pub(super) async fn print(connection: &Connection) -> Result<String, Error> {
-    let left = look(connection).await?;
-    let mut text = format!("Deployment {}/{CONTROLLER}: deleted\n", connection.namespace);
-    text.push_str(&left.plan.to_string());
-    text.push_str(&format!("DaemonSet {}/{AGENT}: deleted, before the last of pods\n", connection.namespace));
-    Ok(text)
+    let mut first = look(connection).await?.plan;
+    let last = Uninstall { marked: std::mem::take(&mut first.marked), ..Uninstall::default() };
+    let namespace = &connection.namespace;
+    Ok(format!("Deployment {namespace}/{CONTROLLER}: deleted\n{first}DaemonSet {namespace}/{AGENT}: deleted\n{last}"))
 }
 
 /// Does it. `drain`: how long agents serve on after the last pod was told otherwise.
@@ -102,6 +102,8 @@ async fn undo(connection: &Connection, drain: Duration) -> Result<(), Error> {
     loop {
         let left = look(connection).await?;
         if left.plan.is_apart() {
+            // One that was interrupted may have told pods a moment ago.
+            switched = switched.or_else(|| (!left.plan.marked.is_empty()).then(Instant::now));
             break;
         }
         passes += 1;

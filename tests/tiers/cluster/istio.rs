@@ -2,6 +2,7 @@
 //! it says where they do not. A cluster of its own, because there is one controller a cluster.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
@@ -42,13 +43,13 @@ fn apply(cluster: &Cluster, namespace: &str, by: &str, asks: bool, hosts: &[&str
         "metadata": {"name": "default", "namespace": namespace, "annotations": annotations},
         "spec": {"egress": [{"hosts": hosts}]},
     });
-    let place = tempfile(namespace, &object);
+    let place = written(cluster, namespace, &object);
     cluster.kubectl(&["apply", "--server-side", "--field-manager", by, "-f", place.to_str().unwrap()])
 }
 
-/// A manifest where kubectl can read it.
-pub(crate) fn tempfile(name: &str, object: &Value) -> std::path::PathBuf {
-    let place = std::env::temp_dir().join(format!("nodetap-{}-{name}.json", std::process::id()));
+/// A manifest where kubectl can read it, for as long as the cluster is there.
+pub(crate) fn written(cluster: &Cluster, name: &str, object: &Value) -> PathBuf {
+    let place = cluster.host().folder().join(format!("manifest-{name}.json"));
     std::fs::write(&place, object.to_string()).unwrap();
     place
 }
@@ -121,7 +122,7 @@ fn hosts_come_to_a_sidecar_that_asks_and_go_again_and_no_apply_of_the_users_is_r
         "apiVersion": "networking.istio.io/v1", "kind": "Sidecar", "metadata": {"name": "default", "namespace": shop},
         "spec": {"outboundTrafficPolicy": {"mode": "ALLOW_ANY"}},
     });
-    let place = tempfile(&shop, &none);
+    let place = written(cluster, &shop, &none);
     cluster.kubectl(&["apply", "--server-side", "--field-manager", "alice", "-f", place.to_str().unwrap()]).unwrap();
     let found = eventually(DEADLINE, "an object without egress and without us", || {
         let now = sidecar(cluster, &shop);

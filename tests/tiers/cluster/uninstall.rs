@@ -11,7 +11,7 @@ use nodetap_tests::nodetap;
 use nodetap_tests::wait::{DEADLINE, eventually};
 use serde_json::{Value, json};
 
-use crate::istio::{TOOLS, captured, installed, sidecar, tempfile, until};
+use crate::istio::{TOOLS, captured, installed, sidecar, until, written};
 
 const USER: &str = "system:serviceaccount:nodetap:nodetap-uninstall";
 const RIGHTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/uninstall/rbac.yaml");
@@ -83,7 +83,7 @@ fn what_users_have_is_as_before_and_no_pod_is_sent_to_listeners_that_end() {
     });
     cluster.apply(&lease.to_string()).unwrap();
     let shop = cluster.namespace().unwrap();
-    let place = tempfile(&shop, &manifests(&shop));
+    let place = written(cluster, &shop, &manifests(&shop));
     let place: &Path = &place;
     let user = ["--server-side", "--field-manager", "alice", "-f", place.to_str().unwrap()];
     cluster.kubectl(&[&["apply"][..], &user].concat()).unwrap();
@@ -108,6 +108,7 @@ fn what_users_have_is_as_before_and_no_pod_is_sent_to_listeners_that_end() {
         format!("pod {shop}/web: the label goes"),
         format!("Sidecar {shop}/nodetap-pod-web: deleted"),
         format!("Sidecar {shop}/default: our hosts go, egress is ./*"),
+        format!("DaemonSet {NAMESPACE}/nodetap-agent: deleted"),
         format!("pod {shop}/web: our condition and annotation go"),
     ];
     let at: Vec<Option<usize>> = lines.iter().map(|line| said.find(line.as_str())).collect();

@@ -68,7 +68,7 @@ impl Known {
             Seen::Nodes(change) => {
                 let since = |(_, stands): (String, Stands), before: Option<&(Stands, Option<Instant>)>| match before {
                     // A node that goes and comes back has started anew, too, but is not known then.
-                    Some((known, _)) if known.boot != stands.boot => (stands, Some(now)),
+                    Some((known, _)) if known.boot != stands.boot && !known.boot.is_empty() => (stands, Some(now)),
                     Some((_, at)) => (stands, *at),
                     None => (stands, None),
                 };
