@@ -36,7 +36,7 @@ impl Pins {
     pub fn open(folder: &Path) -> io::Result<Self> {
         let here = if folder.exists() { Some(folder) } else { folder.parent() };
         let on = here.map(statfs).transpose()?;
-        if on.is_none_or(|on| u64::from(on.f_type.cast_unsigned()) & 0xffff_ffff != BPF_FS) {
+        if on.is_none_or(|on| on.f_type.cast_unsigned() & 0xffff_ffff != BPF_FS) {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "no BPF file system is mounted there"));
         }
         fs::create_dir_all(folder)?;
