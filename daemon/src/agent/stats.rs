@@ -243,8 +243,8 @@ pub(super) struct TargetSink {
 }
 
 impl TargetSink {
-    /// Writes down that the application answered connections in our place: `connections` of those that `past` tells of.
-    pub(super) fn went_past(&self, past: Bypassed, connections: u64) {
+    /// Writes down that the application answered connections in our place.
+    pub(super) fn went_past(&self, past: Bypassed) {
         let (now, ago) = (super::unix_micros(), monotonic_ns());
         let at = |ns: u64| now.saturating_sub(ago.saturating_sub(ns) / 1_000);
         self.recorder.record(Event::Loss(Loss {
@@ -252,7 +252,7 @@ impl TargetSink {
             until: at(past.last_ns),
             target: Arc::clone(&self.target),
             reason: FALLBACK.into(),
-            exchanges: connections,
+            exchanges: past.connections,
             bytes: 0,
         }));
     }

@@ -151,7 +151,8 @@ mod tests {
         let mut seen = Seen::new(connection, begun);
         let mut rests = false;
         for (millis, received, sent) in steps {
-            let now = Connection { received: *received, sent: *sent, owes: true, ..connection };
+            let mut now = connection;
+            (now.received, now.sent, now.owes) = (*received, *sent, true);
             rests = seen.rests(&now, begun + Duration::from_millis(*millis), LEAST);
         }
         rests

@@ -93,9 +93,14 @@ fn a_dual_pod_is_served_while_no_agent_runs_and_captured_again_as_soon_as_one_is
     assert!(past >= 1.0 && recorded > 0, "{}", again.log());
     let losses: Vec<Value> = records::losses(&node.records).unwrap();
     assert!(losses.iter().any(|loss| loss["reason"] == "fallback"), "{losses:?}");
-    // The next one took its place; it goes with the capture of the pod.
-    assert_eq!(pinned(web.member.pod().uid()), 1);
-    web.member.pod().annotate(&json!({"sidecar.speedscale.com/inject": null})).unwrap();
-    until_calls_us(&web, &replica, false);
+    // The next one took its place, and stays when its agent ends; what is left of a pod that is gone goes with the next.
+    let uid = web.member.pod().uid().to_owned();
+    assert_eq!(pinned(&uid), 1);
     again.end().unwrap();
+    assert_eq!(pinned(&uid), 1);
+    drop(web);
+    let last = Agent::ready(cluster, &node, 8, &[]).unwrap();
+    eventually(DEADLINE, "no pin of a pod that is gone", || (pinned(&uid) == 0).then_some(()))
+        .unwrap_or_else(|error| panic!("{error}: {}", last.log()));
+    last.end().unwrap();
 }

@@ -63,7 +63,7 @@ struct Made {
     put: BTreeSet<u64>,
     /// What was counted of it, and what of that was written down.
     counted: Bypassed,
-    written: u64,
+    written: Bypassed,
 }
 
 impl Held {
@@ -113,8 +113,8 @@ impl Held {
     fn set_fallback(&mut self, fallback: Fallback, ways: BTreeSet<(SocketAddr, u16)>, group: PathBuf) {
         self.count_bypassed();
         self.write_bypassed();
-        let counted = Bypassed::default();
-        let made = Made { fallback, ways, group, put: BTreeSet::new(), counted, written: 0 };
+        let (counted, written) = (Bypassed::default(), Bypassed::default());
+        let made = Made { fallback, ways, group, put: BTreeSet::new(), counted, written };
         self.fallback.why = None;
         if let Some(before) = self.fallback.made.replace(made)
             && let Err(error) = before.fallback.remove()
@@ -158,7 +158,7 @@ impl Held {
         self.fallback.alone = true;
         for past in &past {
             self.stats.went_past(past.connections);
-            self.sink.went_past(*past, past.connections);
+            self.sink.went_past(*past);
         }
         if !past.is_empty() {
             self.bring_back();
@@ -201,10 +201,12 @@ impl Held {
     /// One record for all that came together; was there something?
     fn write_bypassed(&mut self) -> bool {
         let Some(made) = &mut self.fallback.made else { return false };
-        let more = made.counted.connections.saturating_sub(made.written);
+        let more = made.counted.connections.saturating_sub(made.written.connections);
         if more > 0 {
-            self.sink.went_past(made.counted, more);
-            made.written = made.counted.connections;
+            // What was written before has ended then.
+            let first_ns = made.counted.first_ns.max(made.written.last_ns);
+            self.sink.went_past(Bypassed { connections: more, first_ns, ..made.counted });
+            made.written = made.counted;
         }
         more > 0
     }
