@@ -24,7 +24,7 @@ pub(super) fn lines(facts: &Facts<'_>, mesh: &Meshed<'_>) -> Vec<Line> {
     if !matches!(mesh.pod.mesh, Mesh::Sidecar { .. }) {
         // No Sidecar holds for it.
         if facts.config().is_some_and(|config| config.proxy_type.reverses()) {
-            lines.extend(findings(mesh));
+            lines.extend(findings(mesh, Weight::Note));
         }
         return lines;
     }
@@ -32,6 +32,7 @@ pub(super) fn lines(facts: &Facts<'_>, mesh: &Meshed<'_>) -> Vec<Line> {
     let Some(config) = facts.config() else { return lines };
     if config.proxy_type == ProxyType::Transparent {
         lines.push(Line::new(Topic::Sidecar, Verdict::Good, "transparent capture needs no Sidecar of ours"));
+        lines.extend(findings(mesh, Weight::Advice).filter(|line| line.verdict == Verdict::Note));
         return lines;
     }
     if config.proxy_type.reverses() {
@@ -82,10 +83,10 @@ fn force<'a>(mesh: &Meshed<'a>) -> Option<&'a Sidecar> {
     ours.find(|one| one.namespace == mesh.pod.key.namespace && one.name == name)
 }
 
-/// What stands between the pod and its capture.
-fn findings(mesh: &Meshed<'_>) -> impl Iterator<Item = Line> {
+/// What stands between the pod and its capture, of so much weight or more.
+fn findings(mesh: &Meshed<'_>, from: Weight) -> impl Iterator<Item = Line> {
     let found = mesh.desired.findings.get(&mesh.pod.key).into_iter().flatten();
-    found.map(|finding| {
+    found.filter(move |finding| finding.weight() >= from).map(|finding| {
         let verdict = if finding.weight() >= Weight::Warning { Verdict::Wrong } else { Verdict::Note };
         Line::new(Topic::Sidecar, verdict, finding.to_string())
     })
@@ -94,7 +95,7 @@ fn findings(mesh: &Meshed<'_>) -> impl Iterator<Item = Line> {
 /// What there should be of ours, beside what there is.
 fn ours(facts: &Facts<'_>, mesh: &Meshed<'_>) -> Vec<Line> {
     let line = |verdict, text: String| Line::new(Topic::Sidecar, verdict, text);
-    let mut lines: Vec<Line> = findings(mesh).collect();
+    let mut lines: Vec<Line> = findings(mesh, Weight::Note).collect();
     let withdrawn = lines.iter().any(|line| line.verdict == Verdict::Wrong);
     let wanted = mesh.desired.labels.contains_key(&mesh.pod.key);
     if !wanted && !withdrawn && is_captured(facts) {
