@@ -85,8 +85,8 @@ fn compare() -> Result<()> {
     Ok(())
 }
 
-/// Builds one of the programs and returns the object. Paths are remapped to fixed names, so that neither the checkout's place
-/// nor cargo's home is in it.
+/// Builds one of the programs and returns the object. Paths are remapped to fixed names, so that neither the checkout's
+/// place nor cargo's home is in it.
 fn build(toolchain: &Toolchain, program: &str, features: &[&str]) -> Result<Vec<u8>> {
     let root = workspace::root()?;
     let target_dir = workspace::target_dir()?.join("ebpf");

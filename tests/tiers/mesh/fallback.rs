@@ -90,7 +90,9 @@ fn a_dual_pod_is_served_while_no_agent_runs_and_captured_again_as_soon_as_one_is
     );
     assert!(late.is_empty(), "{late:?}; {}", again.log());
     bar(took <= RESUMES, &format!("captured again {took:?} after the agent is back"));
-    assert!(past >= 1.0 && recorded > 0, "{}", again.log());
+    assert!(past >= 1.0, "{}", again.log());
+    // Where callers never let a connection rest, they keep it.
+    bar(recorded > 0, &format!("of {asked} requests later {recorded} are recorded"));
     let losses: Vec<Value> = records::losses(&node.records).unwrap();
     assert!(losses.iter().any(|loss| loss["reason"] == "fallback"), "{losses:?}");
     // The next one took its place, and stays when its agent ends; what is left of a pod that is gone goes with the next.
