@@ -64,7 +64,7 @@ pub fn bring_back(
         .collect();
     let (mut ended, mut last) = (0, None::<Instant>);
     while !left.is_empty() && begun.elapsed() < patience {
-        let quiet = quiet_after(begun.elapsed());
+        let (round, quiet) = (Instant::now(), quiet_after(begun.elapsed()));
         let mut still = Vec::with_capacity(left.len());
         for mut seen in left {
             let may_end = last.is_none_or(|last| last.elapsed() >= APART);
@@ -80,7 +80,8 @@ pub fn bring_back(
             }
         }
         left = still;
-        std::thread::sleep(LOOK);
+        // At most a fifth of a processor, however many there are.
+        std::thread::sleep(LOOK.max(round.elapsed() * 4));
     }
     Ok(Reset { ended, busy: left.len() })
 }

@@ -132,6 +132,7 @@ async fn undo(connection: &Connection, drain: Duration) -> Result<(), Error> {
             tracing::info!("nothing of ours is left on anybody's objects");
             return Ok(());
         }
+        tokio::time::sleep(LOOK).await;
         for pod in &marked {
             let what = || format!("clean the pod {}/{}", pod.namespace, pod.name);
             clean(connection, pod).await.map_err(|source| Error::Api { what: what(), source: Box::new(source) })?;

@@ -65,7 +65,7 @@ pub struct Fallback {
     bypass: Mutex<Array<MapData, u64>>,
     pins: Generation,
     /// For as long as we are there, it is given a heartbeat.
-    _beat: Arc<Beat>,
+    beat: Arc<Beat>,
 }
 
 impl std::fmt::Debug for Fallback {
@@ -74,7 +74,8 @@ impl std::fmt::Debug for Fallback {
     }
 }
 
-type Beat = Mutex<Array<MapData, u64>>;
+/// `None`: it was stopped.
+type Beat = Mutex<Option<Array<MapData, u64>>>;
 
 /// The heartbeats of all fallbacks of this process.
 #[derive(Debug, Default)]
@@ -84,7 +85,10 @@ impl Beats {
     pub(super) fn set(&self, at: u64) -> Result<(), Error> {
         let mut beats = locked(&self.0);
         beats.retain(|beat| beat.strong_count() > 0);
-        let set = |beat: Arc<Beat>| locked(&beat).set(0, at, 0).map_err(Error::map("BEAT"));
+        let set = |beat: Arc<Beat>| match &mut *locked(&beat) {
+            Some(beat) => beat.set(0, at, 0).map_err(Error::map("BEAT")),
+            None => Ok(()),
+        };
         beats.iter().filter_map(Weak::upgrade).map(set).fold(Ok(()), Result::and)
     }
 }
@@ -98,7 +102,7 @@ impl Fallback {
         let slots = fill(&mut ebpf, ways)?;
         let mut beat: Array<MapData, u64> = take(&mut ebpf, "BEAT")?;
         beat.set(0, monotonic_ns(), 0).map_err(Error::map("BEAT"))?;
-        let beat = Arc::new(Mutex::new(beat));
+        let beat = Arc::new(Mutex::new(Some(beat)));
         let counted = ebpf.map(BYPASS).and_then(data).ok_or(Error::Missing(BYPASS))?.fd().as_fd().try_clone_to_owned();
         let counted = counted.map_err(|source| Error::Attach { name: BYPASS, source })?;
         let bypass = Mutex::new(take(&mut ebpf, BYPASS)?);
@@ -111,7 +115,7 @@ impl Fallback {
         let answer: OwnedFd = attach(&answer, place.netns)?;
         place.pins.pin(&[(REFILL, refill.as_fd()), (BYPASS, counted.as_fd()), (ANSWER, answer.as_fd())])?;
         locked(&beats.0).push(Arc::downgrade(&beat));
-        Ok(Self { applications, slots, bypass, pins: place.pins, _beat: beat })
+        Ok(Self { applications, slots, bypass, pins: place.pins, beat })
     }
 
     /// Puts a listening socket of the application there, for connections that come while we are away.
@@ -122,6 +126,17 @@ impl Fallback {
         let slot = self.slots.get(&address.port()).ok_or(io::ErrorKind::NotFound)?;
         let slot = slot + u32::from(address.is_ipv6());
         locked(&self.applications).set(slot, socket, 0).map_err(io::Error::other)
+    }
+
+    /// We accept nothing more, and nobody takes our place: it answers for us from now on.
+    ///
+    /// # Errors
+    /// When the kernel does not take it; then two seconds later.
+    pub fn step_aside(&self) -> Result<(), Error> {
+        match locked(&self.beat).take() {
+            Some(mut beat) => beat.set(0, 0, 0).map_err(Error::map("BEAT")),
+            None => Ok(()),
+        }
     }
 
     /// What went past us so far.

@@ -33,7 +33,10 @@ fn a_dual_pod_is_served_while_no_agent_runs_and_captured_again_as_soon_as_one_is
     let mesh = installed();
     let cluster = mesh.cluster();
     let (shop, node) = (cluster.namespace().unwrap(), Node::new().unwrap().of(NAMESPACE));
-    let mut web = Served::new(mesh, &shop, "web", &dual()).unwrap();
+    let mut annotations = dual();
+    // What callers keep open would stay with the application.
+    annotations["nodetap.io/reset-older-connections"] = "true".into();
+    let mut web = Served::new(mesh, &shop, "web", &annotations).unwrap();
     let peer = Served::new(mesh, &shop, "peer", &json!({})).unwrap();
     peer.reaches(&web).unwrap();
     let agent = Agent::ready(cluster, &node, 6, &[]).unwrap();

@@ -32,7 +32,8 @@ impl VirtualService {
     pub fn read(namespace: String, name: String, spec: &Value) -> Self {
         let list = |of: &Value| of.as_array().cloned().unwrap_or_default();
         let texts = |of: &Value| list(of).iter().filter_map(Value::as_str).map(str::to_owned).collect();
-        let rules = ["http", "tls", "tcp"].into_iter().flat_map(|kind| list(&spec[kind]));
+        // Only of HTTP: what passes TLS or TCP on for callers from outside need not fit calls from inside.
+        let rules = list(&spec["http"]).into_iter();
         let routes = rules.flat_map(|rule| list(&rule["route"]));
         let destinations = routes.filter_map(|route| Some(route["destination"]["host"].as_str()?.to_owned()));
         Self {
@@ -68,8 +69,8 @@ pub fn findings(pod: &Pod, snapshot: &Snapshot) -> BTreeSet<Finding> {
         return found;
     }
     let all = &snapshot.virtual_services;
-    for outer in all.iter().filter(|one| one.is_for_gateways()) {
-        for service in snapshot.services.iter().filter(|service| ports::sends(service, pod)) {
+    for service in snapshot.services.iter().filter(|service| ports::sends(service, pod)) {
+        for outer in all.iter().filter(|one| one.is_for_gateways()) {
             let inside = || all.iter().any(|one| one.is_for_mesh() && one.names(service));
             if outer.leads_to(service) && !inside() {
                 let host = format!("{}.{}.{DOMAIN}", service.name, service.namespace);

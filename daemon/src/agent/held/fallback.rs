@@ -133,8 +133,17 @@ impl Held {
         self.remove_fallback(tools);
     }
 
+    /// Nobody accepts at our listeners from now on, and their sockets live on with the keeper: callers would wait in vain.
+    pub(super) fn step_aside(&self) {
+        if let Some(made) = &self.fallback.made
+            && let Err(error) = made.fallback.step_aside()
+        {
+            tracing::warn!(%error, pod = %self.target.name, "callers wait for two seconds more");
+        }
+    }
+
     /// Nobody answers for us any more.
-    pub(super) fn remove_fallback(&mut self, tools: &Tools) {
+    pub(in crate::agent) fn remove_fallback(&mut self, tools: &Tools) {
         self.count_bypassed();
         self.write_bypassed();
         let ours = self.fallback.made.take().map(|made| made.fallback.remove());
@@ -168,7 +177,9 @@ impl Held {
     /// The application may have begun to listen before the fallback was there, or by a socket that it was given.
     fn put_applications(&mut self, behind: &Behind) {
         let Some(made) = &mut self.fallback.made else { return };
-        let behind_ours = |one: &&listeners::Listener| made.ways.iter().any(|(_, app)| *app == one.address.port());
+        // What is bound to a device does not take what comes to ours.
+        let behind_ours =
+            |one: &&listeners::Listener| one.device == 0 && made.ways.iter().any(|(_, app)| *app == one.address.port());
         let wanted: Vec<listeners::Listener> = behind.listening.iter().filter(behind_ours).copied().collect();
         let cookies: BTreeSet<u64> = wanted.iter().map(|one| one.cookie).collect();
         if cookies != made.put {
@@ -211,9 +222,13 @@ impl Held {
         more > 0
     }
 
-    /// Ends the connections that the application was given in our place, each as soon as it rests.
+    /// Ends the connections that the application was given in our place, each as soon as it rests, where that is asked for:
+    /// no look at bytes can tell a pause within an answer (a stream of events) from its end.
     fn bring_back(&self) {
         let Some(made) = &self.fallback.made else { return };
+        if !self.config.as_ref().is_some_and(|config| config.reset_older_connections) {
+            return;
+        }
         if self.fallback.bringing.now.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -228,7 +243,8 @@ impl Held {
                 }
                 Err(error) => {
                     tracing::warn!(%pod, %error, "connections that went past us stay with the application");
-                    0
+                    // Tried again.
+                    1
                 }
             };
             *bringing.left.lock().unwrap_or_else(PoisonError::into_inner) = (busy > 0).then(Instant::now);

@@ -192,9 +192,9 @@ impl Held {
         }
     }
 
-    /// Accepts nothing more and steers nothing more, for a successor: what is open goes on, and the keeper has the
-    /// listening sockets.
-    pub(super) fn let_go(&mut self) {
+    /// Accepts nothing more and steers nothing more: what is open goes on, and the keeper has the listening sockets, for a
+    /// successor if there is one.
+    pub(super) fn let_go(&mut self, successor: bool) {
         if let Some(hooked) = &self.hooks {
             // What is not taken back now is with the end of this process.
             let _ = hooked.hooks.steer(Steer::default());
@@ -203,6 +203,9 @@ impl Held {
             part.served.close();
             part.names.clear();
             part.sockets.clear();
+        }
+        if !successor {
+            self.step_aside();
         }
         // Its pins stay: for the time until the successor has made its own, or for as long as there is none.
         self.fallback = HeldFallback::default();

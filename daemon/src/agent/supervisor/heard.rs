@@ -50,7 +50,7 @@ impl Supervisor {
             Event::Keeper(message, fd) => self.keeper(message, fd),
             Event::KeeperGone => {
                 tracing::warn!("the keeper is gone: nothing more is captured");
-                self.leave_node();
+                self.leave_node(false);
                 self.deadline = Some(Instant::now() + Duration::from_secs(2));
             }
             Event::Tick => {}
@@ -290,11 +290,11 @@ impl Supervisor {
                 self.dirty.extend(self.pods.keys().cloned());
             }
             (Message::Yield, _) => {
-                self.leave_node();
+                self.leave_node(true);
                 self.tools.link.tell(&Message::Yielded);
             }
             (Message::Drain(seconds), _) => {
-                self.leave_node();
+                self.leave_node(false);
                 self.deadline.get_or_insert(Instant::now() + Duration::from_secs(seconds));
             }
             _ => {}

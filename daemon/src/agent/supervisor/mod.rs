@@ -267,15 +267,20 @@ impl Supervisor {
         !self.is_over()
     }
 
-    /// Steers nothing and accepts nothing any more; what is open goes on.
-    fn leave_node(&mut self) {
+    /// Steers nothing and accepts nothing any more; what is open goes on. `successor`: there is another agent for the rest.
+    fn leave_node(&mut self, successor: bool) {
         if self.node != Node::Ours {
             self.node = Node::Left;
             return;
         }
         self.node = Node::Left;
-        for held in self.pods.values_mut().filter_map(|pod| pod.held.as_mut()) {
-            held.let_go();
+        for pod in self.pods.values_mut() {
+            let Some(held) = &mut pod.held else { continue };
+            // Whom nobody sends to us needs nobody in our place.
+            if !successor && !pod.api.redirected {
+                held.remove_fallback(&self.tools);
+            }
+            held.let_go(successor);
         }
         // Connections that were steered a moment ago are in our queues: they are accepted, and only then the hooks go.
         std::thread::sleep(QUEUED);

@@ -44,7 +44,8 @@ impl Writer {
         let now = Instant::now();
         self.refused.retain(|(change, _, at)| now.duration_since(*at) < AGAIN && changes.contains(change));
         let is_refused = |change: &&Change| self.refused.iter().any(|(refused, ..)| refused == *change);
-        let fresh: Vec<Change> = changes.iter().filter(|change| !is_refused(change)).cloned().collect();
+        // One at a time: the watch of what was written brings the next.
+        let fresh: Vec<Change> = changes.iter().filter(|change| !is_refused(change)).take(1).cloned().collect();
         let refused = all::<K>(client, &fresh).await;
         if refused.is_empty() && !fresh.is_empty() {
             health.well(Call::Egress);

@@ -204,3 +204,21 @@ fn the_next_agent_takes_over_what_was_left_and_nothing_stays_when_the_pod_is_gon
     assert_eq!(case.mounted.left(), 0);
     assert_eq!(case.get(), "error ConnectionRefusedError");
 }
+
+#[test]
+fn the_application_answers_at_once_when_we_step_aside_though_our_socket_is_there() {
+    let mut case = Case::new("aside");
+    case.application("app");
+    let listener = case.listener();
+    let fallback = case.fall_back(&listener);
+    assert_eq!(ask(&case.netns), None, "nobody accepts");
+    fallback.step_aside().unwrap();
+    assert_eq!(case.get(), "app 127.0.0.1");
+    // No heartbeat of ours changes that any more.
+    let asked_for = std::time::Instant::now();
+    while asked_for.elapsed() < Duration::from_millis(1200) {
+        assert_eq!(case.get(), "app 127.0.0.1");
+    }
+    drop(fallback);
+    assert_eq!(case.get(), "app 127.0.0.1");
+}

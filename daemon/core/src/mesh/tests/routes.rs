@@ -76,10 +76,11 @@ fn a_spec_of_anything_is_read_without_complaint() {
         let read = VirtualService::read("shop".into(), "web".into(), &spec);
         assert_eq!(read, VirtualService { namespace: "shop".into(), name: "web".into(), ..VirtualService::default() });
     }
+    // What passes TLS or TCP on for callers from outside need not fit calls from inside.
     let spec: Value = json!({
-        "hosts": ["a"], "gateways": ["g"],
+        "hosts": ["a"], "gateways": ["g"], "http": [{"route": [{"destination": {"host": "d"}}]}],
         "tls": [{"route": [{"destination": {"host": "b"}}]}], "tcp": [{"route": [{"destination": {"host": "c"}}]}],
     });
     let read = VirtualService::read("shop".into(), "web".into(), &spec);
-    assert_eq!(read.destinations.into_iter().collect::<Vec<_>>(), ["b", "c"]);
+    assert_eq!(read.destinations.into_iter().collect::<Vec<_>>(), ["d"]);
 }
