@@ -215,7 +215,7 @@ fn the_application_answers_at_once_when_we_step_aside_though_our_socket_is_there
     fallback.step_aside().unwrap();
     assert_eq!(case.get(), "app 127.0.0.1");
     // No heartbeat of ours changes that any more.
-    let asked_for = std::time::Instant::now();
+    let asked_for = Instant::now();
     while asked_for.elapsed() < Duration::from_millis(1200) {
         assert_eq!(case.get(), "app 127.0.0.1");
     }
