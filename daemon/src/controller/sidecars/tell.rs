@@ -67,7 +67,7 @@ impl<'a> Teller<'a> {
             self.say(about(namespace, name, &notice.uid), &event).await;
         }
         for (change, trouble) in refused {
-            let note = format!("its egress was not changed, and is as it was: the API server said {}", trouble.text);
+            let note = format!("its egress cannot be written as it asks: the API server said {}", trouble.text);
             let event = Event { warning: true, reason: "EgressRefused", note };
             self.say(about(&change.namespace, &change.name, &change.uid), &event).await;
         }
