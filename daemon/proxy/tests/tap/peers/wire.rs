@@ -12,8 +12,15 @@ use tokio::task::JoinHandle;
 use super::KEPT;
 use crate::drive::{Dice, Player};
 
-/// What passed, in the order in which it did; no bytes: that side's end.
-pub(super) type Log = Vec<(Side, Vec<u8>)>;
+/// What passed, in the order in which it did.
+pub(super) type Log = Vec<(Side, Passed)>;
+
+/// Of one side.
+#[derive(Debug)]
+pub(super) enum Passed {
+    Bytes(Vec<u8>),
+    End(End),
+}
 
 /// Two ends whose bytes are written down in between.
 pub(super) struct Between {
@@ -54,13 +61,16 @@ async fn relay(
     let mut buffer = vec![0; 20_000];
     loop {
         let count = source.read(&mut buffer).await.unwrap_or(0);
-        log.borrow_mut().push((from, buffer[..count].to_vec()));
         if count == 0 {
+            log.borrow_mut().push((from, Passed::End(End::Fin)));
             let _ = target.shutdown().await;
             return;
         }
+        log.borrow_mut().push((from, Passed::Bytes(buffer[..count].to_vec())));
         if target.write_all(&buffer[..count]).await.is_err() {
-            // It is the other side that has ended: this one's end is not seen any more.
+            // The other side takes nothing more, and this one's end is not seen any more.
+            let other = if from == Side::Client { Side::Server } else { Side::Client };
+            log.borrow_mut().push((other, Passed::End(End::Reset)));
             return;
         }
     }
@@ -71,25 +81,28 @@ async fn relay(
 pub(super) fn replay(log: &Log, dice: &mut Dice, ahead: bool) -> Vec<Event> {
     let limits = Limits { body: KEPT, waiting: 64 << 20, ..Limits::default() };
     let mut player = Player::new(Direction::Inbound, limits);
-    let asked: Vec<u8> =
-        log.iter().filter(|(from, _)| *from == Side::Client).flat_map(|(_, bytes)| bytes.clone()).collect();
+    let asked = log.iter().filter_map(|(from, passed)| match passed {
+        Passed::Bytes(bytes) if *from == Side::Client => Some(bytes.as_slice()),
+        _ => None,
+    });
+    let asked: Vec<u8> = asked.flatten().copied().collect();
     let (mut shown, mut due) = (0, 0);
-    for (from, bytes) in log {
+    for (from, passed) in log {
         if ahead && shown < asked.len() && dice.roll(2) == 0 {
             let more = shown + dice.roll(asked.len() - shown + 1);
             show(&mut player, Side::Client, &asked[shown..more], dice);
             shown = more;
         }
-        match from {
-            _ if bytes.is_empty() => player.end(*from, End::Fin),
-            Side::Client => {
+        match (from, passed) {
+            (_, Passed::End(end)) => player.end(*from, *end),
+            (Side::Client, Passed::Bytes(bytes)) => {
                 due += bytes.len();
                 if due > shown {
                     show(&mut player, Side::Client, &asked[shown..due], dice);
                     shown = due;
                 }
             }
-            Side::Server => show(&mut player, Side::Server, bytes, dice),
+            (Side::Server, Passed::Bytes(bytes)) => show(&mut player, Side::Server, bytes, dice),
         }
     }
     player.finish()
