@@ -292,8 +292,12 @@ impl Control {
         }
         let report = self.reporter.run(client.clone(), self.node.clone(), health.clone());
         let holder = std::env::var("POD_NAME").unwrap_or_else(|_| format!("pid-{}", std::process::id()));
-        let lease =
-            cluster::lease::renew(connection.clone(), format!("nodetap-agent-{}", self.node), holder, health.clone());
+        let lease = cluster::lease::renew(
+            connection.clone(),
+            format!("{}{}", cluster::lease::AGENT, self.node),
+            holder,
+            health.clone(),
+        );
         let secrets = super::secrets::follow(asked, connection.clone(), health.clone(), events);
         let records = super::serve::records(query, self.options.out.clone(), connection, health);
         tokio::join!(pods, spaces, services, paused, report, lease, secrets, records);

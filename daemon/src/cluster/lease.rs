@@ -12,6 +12,9 @@ use super::condition::MANAGER;
 use super::follow::random;
 use super::health::{Call, Health, Trouble};
 
+/// The beginning of the names of agents' Leases; the rest is the node's.
+pub const AGENT: &str = "nodetap-agent-";
+
 /// How often it is renewed.
 const RENEW: Duration = Duration::from_secs(10);
 /// After so long without renewal others may take us for gone.

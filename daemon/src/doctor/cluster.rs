@@ -17,14 +17,12 @@ use nodetap_core::pod::keys::TRUST_BUNDLE;
 
 use super::Which;
 use crate::cluster::Connection;
+use crate::cluster::lease::AGENT;
 use crate::cluster::pause;
 use crate::cluster::pods::{Object, Pod};
 use crate::commands::Failure;
 use crate::commands::remote::one_line;
 use crate::controller::sidecars::lists::{Listed, all, listed};
-
-/// The beginning of the names of agents' Leases.
-const AGENT: &str = "nodetap-agent-";
 
 pub(super) struct Reader {
     pub(super) client: Client,
@@ -103,8 +101,7 @@ impl Reader {
             let desired = Desired::of(&listed.snapshot);
             (listed, desired)
         });
-        let paused =
-            switch.and_then(|map| map.data).is_some_and(|data| data.get(pause::KEY).is_some_and(|it| it == "true"));
+        let paused = switch.as_ref().is_some_and(pause::stops);
         Ok(Around { namespaces: namespaces.unwrap_or_default(), agents, paused, mesh, hidden })
     }
 

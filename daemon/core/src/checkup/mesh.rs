@@ -1,7 +1,7 @@
 //! What Istio has to do with it: how the pod is in the mesh, which Sidecar holds for it, whether ours is in force, and what
 //! it costs to turn that on or off.
 
-use super::pod::{Facts, is_captured};
+use super::pod::Facts;
 use super::{Line, Topic, Verdict};
 use crate::mesh::desired::Desired;
 use crate::mesh::diff::{Observed, Step, diff};
@@ -98,7 +98,7 @@ fn ours(facts: &Facts<'_>, mesh: &Meshed<'_>) -> Vec<Line> {
     let mut lines: Vec<Line> = findings(mesh, Weight::Note).collect();
     let withdrawn = lines.iter().any(|line| line.verdict == Verdict::Wrong);
     let wanted = mesh.desired.labels.contains_key(&mesh.pod.key);
-    if !wanted && !withdrawn && is_captured(facts) {
+    if !wanted && !withdrawn && facts.is_captured() {
         let why = if mesh.pod.ready {
             "its agent reports no listener for a port of the application"
         } else {

@@ -80,7 +80,7 @@ impl Facts<'_> {
         format!("kubectl annotate pod {} -n {} --overwrite {annotation}", self.pod.name, self.pod.namespace)
     }
 
-    fn is_captured(&self) -> bool {
+    pub(super) fn is_captured(&self) -> bool {
         self.told.is_some_and(|told| told.status)
     }
 }
@@ -231,9 +231,4 @@ fn switching(config: &Config) -> Option<Line> {
         }
     };
     Some(Line::new(Topic::Switching, Verdict::Note, text))
-}
-
-/// For the mesh's part: is it captured now?
-pub(super) fn is_captured(facts: &Facts<'_>) -> bool {
-    facts.is_captured()
 }

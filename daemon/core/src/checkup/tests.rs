@@ -1,3 +1,5 @@
+//! What a page says, by what is known of a pod; nobody is asked.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;

@@ -33,6 +33,7 @@ use self::tell::Teller;
 use crate::cluster::Connection;
 use crate::cluster::follow::{Subject, follow};
 use crate::cluster::health::{Call, Health, Trouble};
+use crate::cluster::lease::AGENT;
 
 /// Istio's resources.
 const GROUP: &str = "networking.istio.io";
@@ -46,8 +47,6 @@ const TOGETHER: Duration = Duration::from_millis(100);
 const TICK: Duration = Duration::from_secs(2);
 /// After something was refused.
 const AGAIN: Duration = Duration::from_secs(5);
-/// The beginning of the names of agents' Leases.
-const AGENT: &str = "nodetap-agent-";
 
 /// Which version of Sidecars this cluster has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
