@@ -221,13 +221,14 @@ impl Leg {
         Poll::Ready(Read::More)
     }
 
-    /// Sends the plaintext in `buffers`: what the kernel does not take now is kept for [`Self::poll_flush`], which must
-    /// have returned before.
+    /// Sends the plaintext in `buffers`; `last`: and with it that no more will follow, where there is TLS. What the kernel
+    /// does not take now is kept for [`Self::poll_flush`], which must have returned before.
     pub(super) fn send(
         &mut self,
         cx: &mut Context<'_>,
         to: &mut WriteHalf<'_>,
         buffers: &mut Buffers,
+        last: bool,
     ) -> io::Result<()> {
         let Buffers { plain, out, .. } = buffers;
         let mut rest = match &mut self.session {
@@ -235,6 +236,9 @@ impl Leg {
             Some(session) => {
                 out.clear();
                 session.encrypt(plain, &mut self.kept, out).map_err(io::Error::other)?;
+                if last && !std::mem::replace(&mut self.has_notified, true) {
+                    session.notify(&mut self.kept, out).map_err(io::Error::other)?;
+                }
                 &out[..]
             }
         };
@@ -248,6 +252,11 @@ impl Leg {
             }
         }
         Ok(())
+    }
+
+    /// close_notify came with the plaintext that was read last: the next [`Self::poll_receive`] says so.
+    pub(super) fn is_about_to_notify(&self) -> bool {
+        self.notified && !self.told && self.early.is_empty()
     }
 
     /// Says that no data will follow: close_notify, or a FIN where there is no TLS.

@@ -238,7 +238,8 @@ impl Flow {
             let _ = from.leg.poll_flush(cx, &mut from.to);
         }
         if !buffers.plain.is_empty() {
-            if leg.send(cx, to, buffers).is_err() {
+            // In one write: the receiver is woken once.
+            if leg.send(cx, to, buffers, from.leg.is_about_to_notify()).is_err() {
                 return Poll::Ready(Err(self.target_broke()));
             }
             watch.passed(self.from, &buffers.plain);
