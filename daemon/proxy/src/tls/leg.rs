@@ -26,6 +26,9 @@ pub(crate) struct Leg {
     /// What the kernel has not taken, from `sent` on: what one read of the other end came to, and handshake messages.
     out: Vec<u8>,
     sent: usize,
+    /// What is in `out` may wait for what is sent next: tickets for a client that has asked already, and waits for its
+    /// answer. It is woken once.
+    lingers: bool,
     /// close_notify was received.
     notified: bool,
     /// And was told.
@@ -71,6 +74,7 @@ impl Leg {
             early: Vec::new(),
             out: Vec::new(),
             sent: 0,
+            lingers: false,
             notified: false,
             told: false,
             has_notified: false,
@@ -99,7 +103,10 @@ impl Leg {
 
     fn process(&mut self, input: &mut [u8], plain: &mut Vec<u8>) {
         let (Some(session), out) = (&mut self.session, &mut self.out) else { return };
+        let before = out.len();
         let (received, wanted) = watching_for_certificate(|| session.receive(input, plain, out));
+        // What is answered now may be waited for.
+        self.lingers &= out.len() == before;
         self.kept = input.get(received.used..).unwrap_or_default().to_vec();
         self.notified |= received.notified;
         self.wants_certificate |= wanted;
@@ -116,6 +123,10 @@ impl Leg {
         // A client has the first word, but only when it is asked for it.
         self.take_in(&[]);
         loop {
+            if self.has_asked() {
+                self.lingers = true;
+                return Ok(());
+            }
             let flushed = self.flush(stream).await;
             if self.wants_certificate {
                 return Err(Failure::CertificateWanted);
@@ -140,6 +151,12 @@ impl Leg {
                 Err(_) => return Err(Failure::Io),
             }
         }
+    }
+
+    /// Did a client send its request with the end of the handshake, after which nothing but tickets is left to be sent?
+    fn has_asked(&self) -> bool {
+        let tickets = self.session.as_ref().is_some_and(Session::has_only_tickets_left);
+        tickets && self.error.is_none() && !self.early.is_empty()
     }
 
     async fn flush(&mut self, stream: &TcpStream) -> io::Result<()> {
@@ -168,8 +185,11 @@ impl Leg {
         self.sent = 0;
     }
 
-    /// Has the kernel take what is left of earlier writes.
+    /// Has the kernel take what is left of earlier writes, and may not wait for the next one.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>, to: &mut WriteHalf<'_>) -> Poll<io::Result<()>> {
+        if self.lingers {
+            return Poll::Ready(Ok(()));
+        }
         while self.sent < self.out.len() {
             let rest = self.out.get(self.sent..).unwrap_or_default();
             self.sent += ready!(Pin::new(&mut *to).poll_write(cx, rest))?;
@@ -235,6 +255,9 @@ impl Leg {
             None => &plain[..],
             Some(session) => {
                 out.clear();
+                if std::mem::take(&mut self.lingers) {
+                    out.append(&mut self.out);
+                }
                 session.encrypt(plain, &mut self.kept, out).map_err(io::Error::other)?;
                 if last && !std::mem::replace(&mut self.has_notified, true) {
                     session.notify(&mut self.kept, out).map_err(io::Error::other)?;
@@ -279,6 +302,7 @@ impl Leg {
 
     fn notify(&mut self) -> Result<(), Error> {
         let Some(session) = &mut self.session else { return Ok(()) };
+        self.lingers = false;
         if std::mem::replace(&mut self.has_notified, true) {
             return Ok(());
         }

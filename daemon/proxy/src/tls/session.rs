@@ -78,6 +78,13 @@ impl Session {
         self.common().is_handshaking()
     }
 
+    /// Is this a server whose last handshake message before its tickets went out before the client's (RFC 8446 §2)? With
+    /// TLS 1.2 the last word is the server's.
+    pub(crate) fn has_only_tickets_left(&self) -> bool {
+        let is_server = matches!(self, Self::Server(_));
+        is_server && !self.is_handshaking() && self.common().protocol_version() == Some(ProtocolVersion::TLSv1_3)
+    }
+
     /// The protocol that was agreed upon (RFC 7301).
     pub(crate) fn alpn(&self) -> Option<&[u8]> {
         self.common().alpn_protocol()
