@@ -40,6 +40,7 @@ impl Loads {
     }
 
     /// Ends them; those that failed, but for those that were bound to.
+    #[allow(clippy::print_stdout, reason = "figures are for whoever reads the tests' output")]
     fn end(self, bound_to: impl Fn(&Failed) -> bool) -> Vec<(&'static str, Failed)> {
         let mut others = Vec::new();
         for (name, load) in self.all {
