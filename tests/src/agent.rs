@@ -21,6 +21,9 @@ use crate::{http, nodetap};
 /// The first port of agents' metrics; each agent of a cluster has one of its own.
 const METRICS: u16 = 19_464;
 
+/// What an agent gives to what is open when it ends.
+pub const GRACE: Duration = Duration::from_secs(5);
+
 /// A running agent.
 #[derive(Debug)]
 pub struct Agent<'a> {
@@ -69,7 +72,8 @@ impl Node {
         let mut command = nodetap::command(&["agent", "--node", NODE]);
         command.args(["--kubeconfig", &text(&cluster.kubeconfig())?, "--namespace", self.namespace]);
         command.args(["--out", &text(&self.records)?, "--run", &text(&self.run)?]);
-        command.args(["--metrics", &format!("{ADDRESS}:{metrics}"), "--workers", "2", "--grace", "5"]);
+        command.args(["--metrics", &format!("{ADDRESS}:{metrics}"), "--workers", "2"]);
+        command.args(["--grace", &GRACE.as_secs().to_string()]);
         command.args(more);
         Ok(command)
     }

@@ -219,6 +219,35 @@ pub fn send(pid: u32, signal: Signal) -> Result<()> {
     rustix::process::kill_process(pid, signal).with_context(|| format!("cannot signal {pid:?}"))
 }
 
+/// Processes that hang until this is dropped: one that is killed meanwhile stays killed.
+#[derive(Debug)]
+pub struct Stopped(Vec<u32>);
+
+impl Stopped {
+    /// Stops them, one after the other.
+    ///
+    /// # Errors
+    /// When there is no such process; those before it go on.
+    pub fn new(pids: &[u32]) -> Result<Self> {
+        let mut stopped = Self(Vec::new());
+        for pid in pids {
+            send(*pid, Signal::STOP)?;
+            stopped.0.push(*pid);
+        }
+        Ok(stopped)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        for pid in &self.0 {
+            // Whoever waits for it may have stopped with it: nsenter does. It may have been killed, too.
+            let waiting = parent(*pid);
+            [Some(*pid), waiting].into_iter().flatten().for_each(|pid| drop(send(pid, Signal::CONT)));
+        }
+    }
+}
+
 /// The processes whose parent is `pid`.
 pub fn children(pid: u32) -> Vec<u32> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };

@@ -40,6 +40,7 @@ pub(crate) const JAVAC: Program = program("javac", "default-jdk-headless");
 pub(crate) const MICROSOCKS: Program = program("microsocks", "microsocks");
 /// The BSD netcat by its own name: `nc` may be another one, without `-N`.
 pub(crate) const NETCAT: Program = program("nc.openbsd", "netcat-openbsd");
+pub(crate) const NFTABLES: Program = program("nft", "nftables");
 pub(crate) const NGHTTPD: Program = program("nghttpd", "nghttp2-server");
 pub(crate) const NGHTTPX: Program = program("nghttpx", "nghttp2-proxy");
 pub(crate) const NGINX: Program = program("nginx", "nginx-light");

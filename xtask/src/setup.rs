@@ -5,8 +5,8 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use crate::packages::{
-    self, CNI, CONTAINERD, CURL, DANTED, GCC, GIT, GO, H2LOAD, IP, IPTABLES, JAVAC, MICROSOCKS, NETCAT, NGHTTP,
-    NGHTTPD, NGHTTPX, NGINX, NODE, NPM, OPENSSL, PYTHON, Program, RUNC, SCRIPT, TESTSSL, WGET, WRK,
+    self, CNI, CONTAINERD, CURL, DANTED, GCC, GIT, GO, H2LOAD, IP, IPTABLES, JAVAC, MICROSOCKS, NETCAT, NFTABLES,
+    NGHTTP, NGHTTPD, NGHTTPX, NGINX, NODE, NPM, OPENSSL, PYTHON, Program, RUNC, SCRIPT, TESTSSL, WGET, WRK,
 };
 use crate::{istio, kubernetes, peers, toolchain};
 
@@ -30,7 +30,7 @@ pub(crate) enum Job {
 }
 
 const FOR_TESTS: &[Program] =
-    &[CURL, GCC, GIT, GO, IP, JAVAC, NETCAT, NGHTTP, NODE, NPM, OPENSSL, PYTHON, SCRIPT, TESTSSL, WGET];
+    &[CURL, GCC, GIT, GO, IP, JAVAC, NETCAT, NFTABLES, NGHTTP, NODE, NPM, OPENSSL, PYTHON, SCRIPT, TESTSSL, WGET];
 /// And what a cluster of theirs is made of.
 const FOR_CLUSTERS: &[Program] = &[CNI, CONTAINERD, GO, IP, IPTABLES, NGINX, PYTHON, RUNC];
 const FOR_DEMO: &[Program] = &[CURL, NGINX, NODE, NPM, PYTHON];

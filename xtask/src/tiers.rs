@@ -58,7 +58,7 @@ impl Tier {
             Tier::Netns => lacks_namespaces(),
             Tier::Kernel => lacks_namespaces().or_else(lacks_kernel),
             Tier::Cluster => lacks_namespaces().or_else(lacks_kernel).or_else(|| lacks_programs(&["iptables"])),
-            Tier::Mesh => Tier::Cluster.lacks().or_else(|| lacks_programs(&["ip6tables"])),
+            Tier::Mesh => Tier::Cluster.lacks().or_else(|| lacks_programs(&["ip6tables", "nft"])),
             Tier::Node => Tier::Cluster.lacks().or_else(|| lacks_programs(&["containerd", "runc"])),
         }
     }

@@ -7,7 +7,8 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::PROGRAMS;
+use super::plane::Plane;
+use super::{PROGRAMS, Setup};
 use crate::cluster::Cluster;
 use crate::cluster::host::ADDRESS;
 use crate::cluster::inside::Inside;
@@ -33,13 +34,19 @@ pub struct Member {
     // The first: what runs in the pod ends before the pod does.
     agent: Inside,
     pod: BarePod<'static>,
+    plane: &'static Plane,
     name: String,
     namespace: String,
     folder: Folder,
 }
 
 impl Member {
-    pub(super) fn make(cluster: &'static Cluster, manifest: &Value) -> Result<Self> {
+    pub(super) fn make(
+        cluster: &'static Cluster,
+        setup: Setup,
+        plane: &'static Plane,
+        manifest: &Value,
+    ) -> Result<Self> {
         let manifest = injected(manifest);
         let text = |value: &Value| value.as_str().map(str::to_owned).context("a manifest without a name");
         let (name, namespace) = (text(&manifest["metadata"]["name"])?, text(&manifest["metadata"]["namespace"])?);
@@ -47,9 +54,10 @@ impl Member {
         let folder = Folder::new()?;
         let account = manifest["spec"]["serviceAccountName"].as_str().unwrap_or("default");
         files(cluster, &folder, &namespace, account, &manifest["metadata"]["labels"])?;
-        rules(&pod)?;
-        let agent = pod.start(PROXY, &agent(&folder, &pod, &namespace, account, &name))?;
-        let member = Self { agent, pod, name, namespace, folder };
+        rules(&pod, setup)?;
+        let command = agent(&folder, &pod, (&namespace, account, &name), &plane.authority(), setup);
+        let agent = pod.start(PROXY, &command)?;
+        let member = Self { agent, pod, plane, name, namespace, folder };
         let ready = || http::get_over(member.pod.dial(READY.parse().ok()?).ok()?, "/healthz/ready").ok();
         let ready = eventually(DEADLINE * 2, "a ready Envoy", ready);
         ready.map(drop).with_context(|| format!("its agent said: {}", member.said()))?;
@@ -64,6 +72,26 @@ impl Member {
     /// `web.shop`
     pub fn full_name(&self) -> String {
         format!("{}.{}", self.name, self.namespace)
+    }
+
+    /// The control plane that it has its configuration from.
+    pub(super) fn plane(&self) -> &'static Plane {
+        self.plane
+    }
+
+    /// The kernel's tables in its pod, families and names, in which Istio's rules for what leaves it stand.
+    ///
+    /// # Errors
+    /// When they are not told.
+    pub fn tables(&self) -> Result<Vec<String>> {
+        let mut command = Command::new("nft");
+        let done = self.pod.start(PROXY, command.args(["-j", "list", "chains"]))?.finish()?;
+        anyhow::ensure!(done.code() == 0, "no chains: {}{}", done.text(), done.err);
+        let told: Value = serde_json::from_str(&done.text())?;
+        let chains = told["nftables"].as_array().into_iter().flatten().map(|one| &one["chain"]);
+        let text = |chain: &Value, key: &str| chain[key].as_str().unwrap_or_default().to_owned();
+        let istios = chains.filter(|chain| ["ISTIO_OUTPUT", "istio-output"].contains(&&*text(chain, "name")));
+        Ok(istios.map(|chain| format!("{} {}", text(chain, "family"), text(chain, "table"))).collect())
     }
 
     /// Everything that its Envoy has logged: a value for each request, or each connection that is none of HTTP.
@@ -146,17 +174,23 @@ fn places(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Istio's own, by Istio's own program.
-fn rules(pod: &BarePod<'_>) -> Result<()> {
+fn rules(pod: &BarePod<'_>, setup: Setup) -> Result<()> {
     let mut command = Command::new(format!("{PROGRAMS}/pilot-agent"));
     command.args(["istio-iptables", "-p", "15001", "-z", "15006", "-u", USER, "-m", "REDIRECT", "-i", "*", "-x", ""]);
     command.args(["-b", "*", "-d", "15090,15020,15021"]).env("INSTANCE_IP", pod.address());
+    command.args(setup.nftables.then_some("--native-nftables")).args(setup.dual_stack.then_some("--dual-stack"));
     let done = pod.start(PROXY, &command)?.finish()?;
     anyhow::ensure!(done.code() == 0, "no rules: {}{}", done.text(), done.err);
     Ok(())
 }
 
-fn agent(folder: &Path, pod: &BarePod<'_>, namespace: &str, account: &str, name: &str) -> Command {
-    let authority = format!("{ADDRESS}:15012");
+fn agent(
+    folder: &Path,
+    pod: &BarePod<'_>,
+    (namespace, account, name): (&str, &str, &str),
+    authority: &str,
+    setup: Setup,
+) -> Command {
     let config = json!({
         "discoveryAddress": authority, "binaryPath": format!("{PROGRAMS}/envoy"), "configPath": folder.join("proxy"),
         "statusPort": 15020, "concurrency": 1,
@@ -172,8 +206,9 @@ fn agent(folder: &Path, pod: &BarePod<'_>, namespace: &str, account: &str, name:
         ("INSTANCE_IP", &pod.address()),
         ("HOST_IP", ADDRESS),
         ("SERVICE_ACCOUNT", account),
-        ("CA_ADDR", &authority),
+        ("CA_ADDR", authority),
         ("PROXY_CONFIG", &config.to_string()),
+        ("ISTIO_DUAL_STACK", if setup.dual_stack { "true" } else { "false" }),
     ];
     command.args(variables.map(|(name, value)| format!("{name}={value}")));
     command.arg(format!("{PROGRAMS}/pilot-agent")).args(["proxy", "sidecar", "--proxyLogLevel=warning"]);

@@ -7,15 +7,17 @@
 //! web.pod().start("app", &server)?;                           // as with any bare pod
 //! web.logged()?;                                              // what its Envoy has logged, one value a connection or request
 //! mesh.dump(&web)?;                                           // what istiod gives it
+//! let setup = Setup { nftables: true, ..Setup::default() };    // rules, and families of addresses, as an administrator chooses
+//! mesh.member_as(setup, &manifest)?;
 //! ```
 //!
 //! Envoy is the one that everybody can have, without Istio's own filters: istiod is told not to ask for those that this
 //! takes away (peer metadata, and its ALPN, so that HTTP over mTLS on a port without a protocol is plain TCP here).
 
 pub mod member;
+mod plane;
 pub mod served;
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -23,8 +25,8 @@ use anyhow::{Context, Result, anyhow};
 use serde_json::{Value, json};
 
 use self::member::Member;
+use self::plane::{DUAL_STACK, ISTIOD, Plane};
 use crate::cluster::Cluster;
-use crate::cluster::host::ADDRESS;
 use crate::wait::{DEADLINE, eventually};
 use crate::{http, installed};
 
@@ -32,14 +34,21 @@ use crate::{http, installed};
 pub const ROOT: &str = "istio-system";
 /// Where the machine has the programs: users that are not root cannot see into a cache of root's.
 const PROGRAMS: &str = "/var/lib/istio-programs";
-/// Where istiod answers questions about itself.
-const DEBUG: &str = "127.0.0.1:15007";
-const ISTIOD: &str = "istiod";
+
+/// What a member is made with, of what an administrator chooses for a whole mesh: iptables and IPv4 where nothing is said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Setup {
+    /// Its rules are nftables' own.
+    pub nftables: bool,
+    /// Its rules, its Envoy and its control plane know both families of addresses. Its pod has both always.
+    pub dual_stack: bool,
+}
 
 /// A mesh.
 #[derive(Debug)]
 pub struct Mesh {
     cluster: &'static Cluster,
+    dual_stack: OnceLock<Result<(), String>>,
 }
 
 impl Mesh {
@@ -63,14 +72,15 @@ impl Mesh {
         cluster.namespace_named(ROOT, &json!({}))?;
         let settings = json!({
             "rootNamespace": ROOT, "accessLogFile": member::ACCESS_LOG, "accessLogEncoding": "JSON",
-            "defaultConfig": {"discoveryAddress": format!("{ADDRESS}:15012")},
+            "defaultConfig": {"discoveryAddress": ISTIOD.authority()},
         });
         let map = json!({
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "istio"},
             "data": {"mesh": settings.to_string(), "meshNetworks": "networks: {}"},
         });
         cluster.api("POST", &format!("/api/v1/namespaces/{ROOT}/configmaps"), Some(&map))?;
-        cluster.host().serve(ISTIOD, istiod(cluster))?;
+        let mesh = Self { cluster, dual_stack: OnceLock::new() };
+        cluster.host().serve(ISTIOD.name, ISTIOD.command(cluster))?;
         // Nobody in it is called but with mTLS.
         let strict = json!({
             "apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication", "metadata": {"name": "default"},
@@ -78,10 +88,27 @@ impl Mesh {
         });
         let path = format!("/apis/security.istio.io/v1/namespaces/{ROOT}/peerauthentications");
         cluster.api("POST", &path, Some(&strict))?;
-        let mesh = Self { cluster };
-        let ready = eventually(DEADLINE * 2, "istiod", || mesh.ask("/ready").ok());
-        ready.map(drop).with_context(|| cluster.host().log(ISTIOD))?;
+        mesh.until_ready(&ISTIOD)?;
         Ok(mesh)
+    }
+
+    fn until_ready(&self, plane: &Plane) -> Result<()> {
+        let ready = eventually(DEADLINE * 2, plane.name, || self.ask(plane, "/ready").ok());
+        ready.map(drop).with_context(|| self.cluster.host().log(plane.name))
+    }
+
+    /// The one of a member; the second one is brought up for the first who asks.
+    fn plane(&self, setup: Setup) -> Result<&'static Plane> {
+        if !setup.dual_stack {
+            return Ok(&ISTIOD);
+        }
+        let up = || {
+            self.cluster.host().serve(DUAL_STACK.name, DUAL_STACK.command(self.cluster))?;
+            self.until_ready(&DUAL_STACK)
+        };
+        let up = self.dual_stack.get_or_init(|| up().map_err(|error| format!("{error:#}")));
+        up.as_ref().map_err(|error| anyhow!("{error}"))?;
+        Ok(&DUAL_STACK)
     }
 
     /// Its cluster.
@@ -94,7 +121,15 @@ impl Mesh {
     /// # Errors
     /// With what its agent said, when it does not become ready.
     pub fn member(&self, manifest: &Value) -> Result<Member> {
-        Member::make(self.cluster, manifest)
+        self.member_as(Setup::default(), manifest)
+    }
+
+    /// As [`Mesh::member`], with what is chosen for it.
+    ///
+    /// # Errors
+    /// As [`Mesh::member`], and when its control plane does not come up.
+    pub fn member_as(&self, setup: Setup, manifest: &Value) -> Result<Member> {
+        Member::make(self.cluster, setup, self.plane(setup)?, manifest)
     }
 
     /// What istiod gives to a member.
@@ -102,7 +137,7 @@ impl Mesh {
     /// # Errors
     /// When it does not know it.
     pub fn dump(&self, member: &Member) -> Result<Value> {
-        let answer = self.ask(&format!("/debug/config_dump?proxyID={}", member.full_name()))?;
+        let answer = self.ask(member.plane(), &format!("/debug/config_dump?proxyID={}", member.full_name()))?;
         serde_json::from_slice(&answer).context("istiod's answer is no JSON")
     }
 
@@ -119,21 +154,7 @@ impl Mesh {
         Ok(said)
     }
 
-    fn ask(&self, path: &str) -> Result<Vec<u8>> {
-        http::get_over(self.cluster.host().dial(DEBUG.parse()?)?, path)
+    fn ask(&self, plane: &Plane, path: &str) -> Result<Vec<u8>> {
+        http::get_over(self.cluster.host().dial(plane.debug().parse()?)?, path)
     }
-}
-
-/// Istio's control plane.
-fn istiod(cluster: &Cluster) -> Command {
-    let mut command = Command::new(PathBuf::from(PROGRAMS).join("pilot-discovery"));
-    command.args(["discovery", "--kubeconfig"]).arg(cluster.kubeconfig());
-    command.args(["--httpAddr", DEBUG, "--monitoringAddr", "127.0.0.1:15014"]);
-    command.args(["--grpcAddr", ":15010", "--secureGRPCAddr", ":15012"]);
-    command.env("POD_NAMESPACE", ROOT).env("POD_NAME", "istiod-0").env("PILOT_CERT_PROVIDER", "istiod");
-    // What Envoy lacks here.
-    command.env("PILOT_ENABLE_METADATA_EXCHANGE", "false").env("PILOT_ENABLE_ALPN_FILTER", "false");
-    // Nobody would bring it the certificates for webhooks.
-    command.env("INJECTION_WEBHOOK_CONFIG_NAME", "").env("VALIDATION_WEBHOOK_CONFIG_NAME", "");
-    command
 }

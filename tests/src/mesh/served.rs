@@ -4,8 +4,8 @@ use anyhow::{Context, Result};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::Mesh;
 use super::member::Member;
+use super::{Mesh, Setup};
 use crate::cluster::inside::Inside;
 use crate::cluster::pod;
 use crate::cluster::python::{ASK, python};
@@ -34,6 +34,9 @@ pub struct Served {
     pub member: Member,
     /// The Service's address.
     pub address: String,
+    /// The same, and whatever else it can be called at: in a mesh of both families the Service's IPv6 address, and that of
+    /// a second Service that has no other. Only what comes by that is sure to be IPv6 all the way.
+    pub addresses: Vec<String>,
 }
 
 impl Served {
@@ -42,18 +45,39 @@ impl Served {
     /// # Errors
     /// When a part of it is refused, or does not come up.
     pub fn new(mesh: &Mesh, namespace: &str, name: &str, annotations: &Value) -> Result<Self> {
+        Self::set_up(mesh, Setup::default(), namespace, name, annotations)
+    }
+
+    /// As [`Served::new`], with what is chosen for the member.
+    ///
+    /// # Errors
+    /// As [`Served::new`].
+    pub fn set_up(mesh: &Mesh, setup: Setup, namespace: &str, name: &str, annotations: &Value) -> Result<Self> {
         let mut manifest = pod::manifest(namespace, name, &[("app", 8080)]);
         manifest["metadata"]["annotations"] = annotations.clone();
-        let service = json!({
-            "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
-            "spec": {"selector": {"app": name}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]},
-        });
-        let path = format!("/api/v1/namespaces/{namespace}/services");
-        let service = mesh.cluster().api("POST", &path, Some(&service))?;
-        let address = service["spec"]["clusterIP"].as_str().context("a Service without an address")?.to_owned();
-        let member = mesh.member(&manifest)?;
+        let service = |called: &str, families: &[&str]| {
+            let service = json!({
+                "apiVersion": "v1", "kind": "Service", "metadata": {"name": called},
+                "spec": {
+                    "selector": {"app": name}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}],
+                    "ipFamilies": families,
+                    "ipFamilyPolicy": if families.len() > 1 { "RequireDualStack" } else { "SingleStack" },
+                },
+            });
+            let path = format!("/api/v1/namespaces/{namespace}/services");
+            let service = mesh.cluster().api("POST", &path, Some(&service))?;
+            let addresses = service["spec"]["clusterIPs"].as_array().into_iter().flatten();
+            anyhow::Ok(addresses.filter_map(|one| Some(one.as_str()?.to_owned())).collect::<Vec<_>>())
+        };
+        let addresses = if setup.dual_stack {
+            [service(name, &["IPv4", "IPv6"])?, service(&format!("{name}-6"), &["IPv6"])?].concat()
+        } else {
+            service(name, &["IPv4"])?
+        };
+        let address = addresses.first().context("a Service without an address")?.clone();
+        let member = mesh.member_as(setup, &manifest)?;
         let server = serve(&member)?;
-        Ok(Self { server, member, address })
+        Ok(Self { server, member, address, addresses })
     }
 
     /// Its server dies, and another one begins in the same container.
@@ -71,7 +95,15 @@ impl Served {
     /// # Errors
     /// With what it says when it is not.
     pub fn asks(&self, other: &Self, path: &str) -> Result<Value> {
-        let said = self.says(&[&other.url(path)])?;
+        self.asks_at(&other.address, path)
+    }
+
+    /// The same of one of its addresses.
+    ///
+    /// # Errors
+    /// As [`Self::asks`].
+    pub fn asks_at(&self, address: &str, path: &str) -> Result<Value> {
+        let said = self.says(&[&url(address, path)])?;
         serde_json::from_str(&said).context(said)
     }
 
@@ -80,12 +112,8 @@ impl Served {
     /// # Errors
     /// As [`Self::asks`].
     pub fn asks_through(&self, proxy: &str, other: &Self, path: &str) -> Result<Value> {
-        let said = self.says(&[&other.url(path), proxy])?;
+        let said = self.says(&[&url(&other.address, path), proxy])?;
         serde_json::from_str(&said).context(said)
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
     }
 
     fn says(&self, arguments: &[&str]) -> Result<String> {
@@ -93,16 +121,19 @@ impl Served {
         Ok(format!("{}{}", done.text().trim(), done.err))
     }
 
-    /// Waits until this pod reaches the other through the mesh.
+    /// Waits until this pod reaches the other through the mesh, at all of its addresses.
     ///
     /// # Errors
     /// With what was said last, when it does not.
     pub fn reaches(&self, other: &Self) -> Result<()> {
         let mut last = String::new();
         let found = eventually(DEADLINE, "a Service of the mesh", || {
-            last = self.says(&[&other.url("/")]).ok()?;
-            let told: Value = serde_json::from_str(&last).ok()?;
-            told["heads"]["x-forwarded-client-cert"].is_string().then_some(())
+            let reached = other.addresses.iter().all(|address| {
+                last = self.says(&[&url(address, "/")]).unwrap_or_else(|error| format!("{error:#}"));
+                let told: Value = serde_json::from_str(&last).unwrap_or_default();
+                told["heads"]["x-forwarded-client-cert"].is_string()
+            });
+            reached.then_some(())
         });
         found.with_context(|| format!("at last: {last}"))
     }
@@ -111,6 +142,11 @@ impl Served {
     pub fn is_redirected(&self) -> bool {
         self.member.admin("/clusters").is_ok_and(|page| page.contains("inbound|8080||::127.0.0.1:4143::"))
     }
+}
+
+fn url(address: &str, path: &str) -> String {
+    let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
+    format!("http://{host}{path}")
 }
 
 fn serve(member: &Member) -> Result<Inside> {

@@ -3,9 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use nodetap_tests::agent::{Agent, Node};
+use nodetap_tests::agent::{Agent, GRACE, Node};
 use nodetap_tests::bars::bar;
-use nodetap_tests::cluster::load::{Load, now};
+use nodetap_tests::cluster::Cluster;
+use nodetap_tests::cluster::load::{Failed, Load, now};
 use nodetap_tests::controller::{NAMESPACE, Replica};
 use nodetap_tests::mesh::served::Served;
 use nodetap_tests::process::send;
@@ -28,6 +29,12 @@ fn inbound(node: &Node) -> usize {
     all.iter().filter(|one| one["direction"] == "inbound").count()
 }
 
+/// Pins that are there of a pod.
+fn pinned(cluster: &Cluster, uid: &str) -> usize {
+    let all = std::fs::read_dir(cluster.host().path(PINS)).into_iter().flatten().flatten();
+    all.filter(|one| one.file_name().to_string_lossy().starts_with(uid)).count()
+}
+
 #[test]
 fn a_dual_pod_is_served_while_no_agent_runs_and_captured_again_as_soon_as_one_is_back() {
     let mesh = installed();
@@ -43,11 +50,7 @@ fn a_dual_pod_is_served_while_no_agent_runs_and_captured_again_as_soon_as_one_is
     let replica = Replica::start(cluster, "falls-back").unwrap();
     until_calls_us(&web, &replica, true);
     agent.until(web.member.pod(), "capturing").unwrap();
-    let pins = cluster.host().path(PINS);
-    let pinned = |uid: &str| {
-        let all = std::fs::read_dir(&pins).into_iter().flatten().flatten();
-        all.filter(|one| one.file_name().to_string_lossy().starts_with(uid)).count()
-    };
+    let pinned = |uid: &str| pinned(cluster, uid);
     assert_eq!(pinned(web.member.pod().uid()), 1, "{}", agent.log());
 
     let mut load = Load::start(TRAFFIC, peer.member.pod(), (&web.address, 80), RATE, None).unwrap();
@@ -80,8 +83,7 @@ fn a_dual_pod_is_served_while_no_agent_runs_and_captured_again_as_soon_as_one_is
     let (asked, recorded) = (later.0 - earlier.0, later.1 - earlier.1);
     let (attempts, failed) = load.stop().unwrap();
     let (first, rest): (Vec<_>, Vec<_>) = failed.into_iter().partition(|failed| failed.was_open_at(killed));
-    let while_restarting =
-        |failed: &nodetap_tests::cluster::load::Failed| failed.ended >= restarts && failed.begun <= restarted + 0.05;
+    let while_restarting = |failed: &Failed| failed.ended >= restarts && failed.begun <= restarted + 0.05;
     let (theirs, late): (Vec<_>, Vec<_>) = rest.into_iter().partition(while_restarting);
     println!(
         "{attempts} attempts: {} failed in flight, {} while the application restarted ({:.0} ms), {} others; {past} \
@@ -108,4 +110,50 @@ fn a_dual_pod_is_served_while_no_agent_runs_and_captured_again_as_soon_as_one_is
     eventually(DEADLINE, "no pin of a pod that is gone", || (pinned(&uid) == 0).then_some(()))
         .unwrap_or_else(|error| panic!("{error}: {}", last.log()));
     last.end().unwrap();
+}
+
+#[test]
+fn an_agent_that_ends_with_none_after_it_fails_nothing_of_a_dual_pod_but_what_is_open_when_its_time_is_over() {
+    let mesh = installed();
+    let cluster = mesh.cluster();
+    let (shop, node) = (cluster.namespace().unwrap(), Node::new().unwrap().of(NAMESPACE));
+    let web = Served::new(mesh, &shop, "web", &dual()).unwrap();
+    let peer = Served::new(mesh, &shop, "peer", &json!({})).unwrap();
+    peer.reaches(&web).unwrap();
+    let agent = Agent::ready(cluster, &node, 14, &[]).unwrap();
+    let replica = Replica::start(cluster, "outlives").unwrap();
+    until_calls_us(&web, &replica, true);
+    agent.until(web.member.pod(), "capturing").unwrap();
+    assert_eq!(pinned(cluster, web.member.pod().uid()), 1, "{}", agent.log());
+
+    // Envoy keeps its connections; who calls as Envoy does, but once on each, notices whether our listener is heard. The
+    // pod's own proxy has nobody who answers in its place.
+    let load =
+        |from: &Served, to: (&str, u16), proxy| Load::start(TRAFFIC, from.member.pod(), to, RATE, proxy).unwrap();
+    let mut loads = [
+        ("through Envoy", true, load(&peer, (&web.address, 80), None)),
+        ("as Envoy", true, load(&web, ("127.0.0.1", 4143), None)),
+        ("by its proxy", false, load(&web, (&peer.address, 80), Some(4140))),
+    ];
+    let go_on = |loads: &mut [(&str, bool, Load)]| loads.iter_mut().for_each(|(.., load)| load.attempts(400).unwrap());
+    go_on(&mut loads);
+    let told = now();
+    let said = agent.end().unwrap();
+    let ended = now();
+    go_on(&mut loads);
+    // What waited for us for half of our time was not under way: nobody heard it.
+    let cut = ended.min(told + GRACE.as_secs_f64());
+    let under_way = |failed: &Failed| failed.begun >= f64::midpoint(told, cut) && failed.ended >= cut;
+    for (name, is_answered_later, load) in loads {
+        let (attempts, failed) = load.stop().unwrap();
+        let excused = |failed: &Failed| under_way(failed) && (failed.begun <= ended + 0.05 || !is_answered_later);
+        let (open, late): (Vec<_>, Vec<_>) = failed.into_iter().partition(excused);
+        println!(
+            "{name}: {attempts} attempts; the agent ended {:.1} s after it was told to: {} failed in flight, {} others",
+            ended - told,
+            open.iter().filter(|failed| failed.begun <= ended).count(),
+            late.len()
+        );
+        assert!(late.is_empty(), "{name}: told at {told}, ended at {ended}: {late:?}; {said}");
+    }
 }

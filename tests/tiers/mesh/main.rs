@@ -3,6 +3,7 @@
 
 mod doctor;
 mod fallback;
+mod outage;
 mod sidecars;
 mod support;
 mod transparent;

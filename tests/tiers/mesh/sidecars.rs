@@ -10,8 +10,8 @@ use nodetap_tests::agent::{Agent, Node};
 use nodetap_tests::bars::bar;
 use nodetap_tests::cluster::load::Load;
 use nodetap_tests::controller::{NAMESPACE, Replica, USER, install};
-use nodetap_tests::mesh::Mesh;
 use nodetap_tests::mesh::served::Served;
+use nodetap_tests::mesh::{Mesh, Setup};
 use nodetap_tests::wait::{DEADLINE, eventually};
 use nodetap_tests::{nodetap, records};
 use serde_json::{Value, json};
@@ -181,6 +181,47 @@ fn a_dual_pod_by_the_published_annotations_is_captured_both_ways_and_nothing_fai
     let used: BTreeSet<&str> = calls.iter().filter_map(|event| event["verb"].as_str()).collect();
     assert!(calls.iter().all(|event| event["responseStatus"]["code"] != 403), "{calls:?}");
     assert!(["patch", "delete"].iter().all(|verb| used.contains(verb)), "{used:?}");
+    agent.end().unwrap();
+}
+
+#[test]
+fn a_dual_pod_with_both_families_of_addresses_is_called_at_ours_whichever_its_callers_use() {
+    let mesh = installed();
+    let cluster = mesh.cluster();
+    let (shop, node) = (cluster.namespace().unwrap(), Node::new().unwrap().of(NAMESPACE));
+    let setup = Setup { dual_stack: true, ..Setup::default() };
+    let web = Served::set_up(mesh, setup, &shop, "web", &dual()).unwrap();
+    let peer = Served::set_up(mesh, setup, &shop, "peer", &json!({})).unwrap();
+    peer.reaches(&web).unwrap();
+    let before = outbound(mesh, &web);
+    let agent = Agent::ready(cluster, &node, 15, &[]).unwrap();
+    let replica = Replica::start(cluster, "both").unwrap();
+    until_calls_us(&web, &replica, true);
+    assert_eq!(outbound(mesh, &web), before, "what it reaches is another");
+    for address in &web.addresses {
+        let told = peer.asks_at(address, "/in").unwrap();
+        assert!(told["heads"]["x-forwarded-client-cert"].is_string(), "{address}: {told}");
+    }
+    // Envoy took them in both families, and calls us in one.
+    let logged = eventually(DEADLINE, "Envoy's log", || {
+        let logged: Vec<Value> = web.member.logged().ok()?.into_iter().filter(|line| line["path"] == "/in").collect();
+        (logged.len() >= web.addresses.len()).then_some(logged)
+    });
+    let logged = logged.unwrap();
+    let families: BTreeSet<bool> = logged
+        .iter()
+        .map(|line| line["downstream_local_address"].as_str().is_some_and(|at| at.starts_with('[')))
+        .collect();
+    assert_eq!(families, BTreeSet::from([false, true]), "{logged:?}");
+    assert!(logged.iter().all(|line| line["upstream_host"] == OURS), "{logged:?}");
+    let found = eventually(DEADLINE, "records", || {
+        let all = records::exchanges(&node.records).ok()?.into_iter();
+        let of_path = all.filter(|one| one["request"]["url"].as_str().is_some_and(|url| url.ends_with("/in")));
+        let found: Vec<Value> = of_path.collect();
+        (found.len() >= web.addresses.len()).then_some(found)
+    });
+    let found = found.unwrap();
+    assert!(found.len() == web.addresses.len() && found.iter().all(|one| one["via"] == "reverse"), "{found:?}");
     agent.end().unwrap();
 }
 

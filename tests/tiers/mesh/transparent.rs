@@ -1,19 +1,20 @@
-//! A pod under `transparent`, beside Istio: it needs no Sidecar, and the mesh sees no difference.
+//! A pod under `transparent`, beside Istio: it needs no Sidecar, and the mesh sees no difference, whatever kind of rules
+//! leads to Envoy and whichever family of addresses.
 
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::collections::BTreeSet;
 
 use nodetap_tests::agent::{Agent, Node};
-use nodetap_tests::cluster::load::{Load, now};
-use nodetap_tests::mesh::Mesh;
 use nodetap_tests::mesh::served::Served;
-use nodetap_tests::process::send;
+use nodetap_tests::mesh::{Mesh, Setup};
 use nodetap_tests::records;
 use nodetap_tests::wait::{DEADLINE, eventually};
-use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{TRAFFIC, without_ids};
+use crate::support::without_ids;
+
+/// Whom Envoy's own calls to the application come from.
+const ENVOY: &str = "127.0.0.6";
+const ENVOY6: &str = "::6";
 
 /// What Envoy says of a request, but for what is another at each: times, ports that clients have, ids.
 fn telling(line: &Value) -> Value {
@@ -22,7 +23,7 @@ fn telling(line: &Value) -> Value {
     json!({
         "path": same("path"), "code": same("response_code"), "flags": same("response_flags"),
         "cluster": same("upstream_cluster"), "local": same("downstream_local_address"),
-        "to": same("upstream_host"), "from": host("downstream_remote_address"),
+        "to": same("upstream_host"), "from": host("downstream_remote_address"), "by": host("upstream_local_address"),
         "name": same("requested_server_name"),
     })
 }
@@ -43,18 +44,35 @@ fn of_path(node: &Node, path: &str) -> Vec<Value> {
     found.into_iter().filter(|one| one["request"]["url"].as_str().is_some_and(|url| url.ends_with(path))).collect()
 }
 
-#[test]
-fn a_pod_is_captured_in_and_out_and_neither_the_mesh_nor_the_programs_see_a_difference() {
+/// The tables that Istio's rules stand in.
+fn tables(setup: Setup) -> Vec<&'static str> {
+    match setup {
+        Setup { nftables: true, .. } => vec!["inet istio-proxy-nat"],
+        Setup { dual_stack: false, .. } => vec!["ip nat"],
+        Setup { dual_stack: true, .. } => vec!["ip nat", "ip6 nat"],
+    }
+}
+
+fn is_captured_unseen(setup: Setup, number: u16) {
     let mesh = Mesh::shared().unwrap();
     let (shop, node) = (mesh.cluster().namespace().unwrap(), Node::new().unwrap());
-    let web = Served::new(mesh, &shop, "web", &json!({})).unwrap();
-    let peer = Served::new(mesh, &shop, "peer", &json!({})).unwrap();
+    let set_up = |name| Served::set_up(mesh, setup, &shop, name, &json!({})).unwrap();
+    let (web, peer) = (set_up("web"), set_up("peer"));
+    assert_eq!(web.member.tables().unwrap(), tables(setup));
     web.reaches(&peer).unwrap();
     peer.reaches(&web).unwrap();
-    let before = [peer.asks(&web, "/same").unwrap(), web.asks(&peer, "/same").unwrap()];
-    let envoys_before = [told(&web, "/same", 2), told(&peer, "/same", 2)];
+    // In, and out.
+    let ask = || {
+        let all =
+            |from: &Served, to: &Served| to.addresses.iter().map(|at| from.asks_at(at, "/same").unwrap()).collect();
+        let (inbound, outbound): (Vec<Value>, Vec<Value>) = (all(&peer, &web), all(&web, &peer));
+        [inbound, outbound].concat().into_iter().map(without_ids).collect::<Vec<_>>()
+    };
+    let calls = web.addresses.len() + peer.addresses.len();
+    let before = ask();
+    let envoys_before = [told(&web, "/same", calls), told(&peer, "/same", calls)];
 
-    let agent = Agent::ready(mesh.cluster(), &node, 0, &[]).unwrap();
+    let agent = Agent::ready(mesh.cluster(), &node, number, &[]).unwrap();
     // Envoy keeps connections to the application: without the second one, those would go on as they are.
     let asked = json!({"nodetap.io/inject": "true", "nodetap.io/reset-older-connections": "true"});
     web.member.pod().annotate(&asked).unwrap();
@@ -70,9 +88,8 @@ fn a_pod_is_captured_in_and_out_and_neither_the_mesh_nor_the_programs_see_a_diff
         open.all(|line| line.ends_with("::0")).then_some(())
     })
     .unwrap();
-    let with = [peer.asks(&web, "/same").unwrap(), web.asks(&peer, "/same").unwrap()];
-    assert_eq!(with.map(without_ids), before.map(without_ids));
-    let envoys_with = [told(&web, "/same", 4), told(&peer, "/same", 4)];
+    assert_eq!(ask(), before);
+    let envoys_with = [told(&web, "/same", 2 * calls), told(&peer, "/same", 2 * calls)];
     for (before, with) in envoys_before.iter().zip(&envoys_with) {
         let mut with: Vec<String> = with[before.len()..].iter().map(ToString::to_string).collect();
         let mut before: Vec<String> = before.iter().map(ToString::to_string).collect();
@@ -81,61 +98,40 @@ fn a_pod_is_captured_in_and_out_and_neither_the_mesh_nor_the_programs_see_a_diff
         assert_eq!(with, before);
     }
     let found =
-        eventually(DEADLINE, "records", || Some(of_path(&node, "/same")).filter(|found| found.len() >= 2)).unwrap();
-    let mut ways: Vec<_> = found.iter().map(|one| (one["direction"].as_str(), one["via"].as_str())).collect();
-    ways.sort_unstable();
+        eventually(DEADLINE, "records", || Some(of_path(&node, "/same")).filter(|found| found.len() >= calls)).unwrap();
+    assert!(found.iter().all(|one| one["via"] == "transparent"), "{found:?}");
     // A loop would be recorded, and logged by Envoy, at each of its turns.
-    assert_eq!(ways, [(Some("inbound"), Some("transparent")), (Some("outbound"), Some("transparent"))], "{found:?}");
+    let ends = |direction: &str, end: &str| -> Vec<&str> {
+        let of_direction = found.iter().filter(|one| one["direction"] == direction);
+        of_direction.map(|one| one[end]["address"].as_str().unwrap()).collect()
+    };
+    let (callers, mut called) = (ends("inbound", "client"), ends("outbound", "server"));
+    assert_eq!((callers.len(), called.len()), (web.addresses.len(), peer.addresses.len()), "{found:?}");
+    let envoys = if setup.dual_stack { vec![ENVOY, ENVOY6] } else { vec![ENVOY] };
+    assert_eq!(BTreeSet::from_iter(callers), BTreeSet::from_iter(envoys));
+    called.sort_unstable();
+    let mut addresses = peer.addresses.clone();
+    addresses.sort_unstable();
+    assert_eq!(called, addresses);
     agent.end().unwrap();
 }
 
 #[test]
-fn capture_comes_goes_and_dies_under_load_and_what_begins_later_does_not_fail() {
-    let mesh = Mesh::shared().unwrap();
-    let (shop, node) = (mesh.cluster().namespace().unwrap(), Node::new().unwrap());
-    let web = Served::new(mesh, &shop, "web", &json!({"nodetap.io/inject": "true"})).unwrap();
-    let peer = Served::new(mesh, &shop, "peer", &json!({})).unwrap();
-    let agent = Agent::ready(mesh.cluster(), &node, 1, &[]).unwrap();
-    agent.until(web.member.pod(), "capturing").unwrap();
-    // Envoy keeps its connections to the application: those are captured that it makes from now on.
-    web.reaches(&peer).unwrap();
-    peer.reaches(&web).unwrap();
-    let load =
-        |from: &Served, to: &Served| Load::start(TRAFFIC, from.member.pod(), (&to.address, 80), 100, None).unwrap();
-    let (inbound, outbound) = (load(&peer, &web), load(&web, &peer));
-    let begun = Instant::now();
-    sleep(Duration::from_secs(1));
-    let worker = agent.worker().unwrap();
-    let killed = now();
-    // The keeper first: it would replace the worker.
-    send(agent.keeper(), Signal::KILL).unwrap();
-    drop(send(worker, Signal::KILL));
-    sleep(Duration::from_secs(1));
-    // On, and off.
-    let again = Agent::ready(mesh.cluster(), &node, 2, &[]).unwrap();
-    again.until(web.member.pod(), "capturing").unwrap();
-    sleep(Duration::from_secs(1));
-    web.member.pod().annotate(&json!({"nodetap.io/inject": null})).unwrap();
-    eventually(DEADLINE, "the end of capture", || {
-        web.member.pod().condition().filter(|said| said["status"] == "False")
-    })
-    .unwrap();
-    sleep(Duration::from_secs(1));
-    let took = begun.elapsed().as_secs_f64();
-    for (name, load) in [("in", inbound), ("out", outbound)] {
-        let (attempts, failed) = load.stop().unwrap();
-        let late: Vec<_> = failed.iter().filter(|failed| !failed.was_open_at(killed)).collect();
-        let rate = f64::from(u32::try_from(attempts).unwrap()) / took;
-        println!(
-            "{name}: {attempts} attempts, {rate:.0} a second, {} failed in flight, {} others",
-            failed.len() - late.len(),
-            late.len()
-        );
-        assert!(attempts > 100 && late.is_empty(), "{name}: {late:?}");
-    }
-    let found = records::exchanges(&node.records).unwrap();
-    for direction in ["inbound", "outbound"] {
-        assert!(found.iter().any(|one| one["direction"] == direction), "nothing {direction} was recorded");
-    }
-    again.end().unwrap();
+fn a_pod_is_captured_in_and_out_and_neither_the_mesh_nor_the_programs_see_a_difference() {
+    is_captured_unseen(Setup::default(), 0);
+}
+
+#[test]
+fn a_pod_with_rules_of_nftables_is_captured_and_nobody_sees_a_difference() {
+    is_captured_unseen(Setup { nftables: true, ..Setup::default() }, 9);
+}
+
+#[test]
+fn a_pod_with_both_families_of_addresses_is_captured_in_both_and_nobody_sees_a_difference() {
+    is_captured_unseen(Setup { dual_stack: true, ..Setup::default() }, 10);
+}
+
+#[test]
+fn a_pod_with_both_families_and_rules_of_nftables_is_captured_and_nobody_sees_a_difference() {
+    is_captured_unseen(Setup { nftables: true, dual_stack: true }, 11);
 }

@@ -133,12 +133,12 @@ impl Held {
         self.remove_fallback(tools);
     }
 
-    /// Nobody accepts at our listeners from now on, and their sockets live on with the keeper: callers would wait in vain.
+    /// The application answers for us from now on, so that nobody who calls now is cut when we end.
     pub(super) fn step_aside(&self) {
         if let Some(made) = &self.fallback.made
             && let Err(error) = made.fallback.step_aside()
         {
-            tracing::warn!(%error, pod = %self.target.name, "callers wait for two seconds more");
+            tracing::warn!(%error, pod = %self.target.name, "callers come to us for two seconds more");
         }
     }
 

@@ -192,23 +192,30 @@ impl Held {
         }
     }
 
-    /// Accepts nothing more and steers nothing more: what is open goes on, and the keeper has the listening sockets, for a
-    /// successor if there is one.
+    /// Steers nothing more; what is open goes on. A successor gets the listening sockets from the keeper. Without one the
+    /// application answers at the reverse listeners that have a fallback; whatever comes to us all the same, and who has
+    /// nobody else (the application's own proxy), is answered until our end, because nobody else would hear it.
     pub(super) fn let_go(&mut self, successor: bool) {
         if let Some(hooked) = &self.hooks {
             // What is not taken back now is with the end of this process.
             let _ = hooked.hooks.steer(Steer::default());
         }
+        if successor {
+            self.hear_no_more();
+        } else {
+            self.step_aside();
+        }
+        // Its pins stay: for the time until the successor has made its own, or for as long as there is none.
+        self.fallback = HeldFallback::default();
+    }
+
+    /// Accepts nothing more: a successor has the listening sockets, and what waits there.
+    pub(super) fn hear_no_more(&mut self) {
         for part in self.explicit.values_mut().flat_map(|held| &mut held.parts) {
             part.served.close();
             part.names.clear();
             part.sockets.clear();
         }
-        if !successor {
-            self.step_aside();
-        }
-        // Its pins stay: for the time until the successor has made its own, or for as long as there is none.
-        self.fallback = HeldFallback::default();
     }
 
     fn mutable(&self) -> Arc<Mutable> {

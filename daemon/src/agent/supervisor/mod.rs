@@ -267,10 +267,15 @@ impl Supervisor {
         !self.is_over()
     }
 
-    /// Steers nothing and accepts nothing any more; what is open goes on. `successor`: there is another agent for the rest.
+    /// Steers nothing any more; what is open goes on. `successor`: there is another agent for the rest.
     fn leave_node(&mut self, successor: bool) {
         if self.node != Node::Ours {
             self.node = Node::Left;
+            if successor {
+                // It came while we were ending.
+                let held = self.pods.values_mut().filter_map(|pod| pod.held.as_mut());
+                held.for_each(Held::hear_no_more);
+            }
             return;
         }
         self.node = Node::Left;
