@@ -12,6 +12,7 @@ mod lives;
 mod many;
 mod outage;
 mod reading;
+mod setups;
 mod support;
 mod switches;
 mod uninstall;
