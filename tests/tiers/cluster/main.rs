@@ -4,6 +4,7 @@
 mod agent;
 mod away;
 mod controller;
+mod convergence;
 mod floods;
 mod harness;
 mod ignored;
