@@ -6,3 +6,4 @@ mod fallback;
 mod sidecars;
 mod support;
 mod transparent;
+mod view;
