@@ -143,8 +143,8 @@ fn is_ours_for_web(sidecar: &Value) -> bool {
     managed && labels.iter().all(|(key, value)| has.iter().any(|(own, is)| own == key && value == is))
 }
 
-/// Runs something while every state of the Sidecars is looked at.
-fn watched(shop: &Shop, run: impl FnOnce()) {
+/// Runs something while every state of the Sidecars is looked at; how many that were.
+fn watched(shop: &Shop, run: impl FnOnce()) -> usize {
     struct Over<'a>(&'a AtomicBool);
     impl Drop for Over<'_> {
         fn drop(&mut self) {
@@ -159,8 +159,8 @@ fn watched(shop: &Shop, run: impl FnOnce()) {
         drop(ending);
         watching.join().unwrap()
     });
-    println!("{states} states, and never two of ours");
-    assert!(states > 4);
+    assert!(states > 4, "{states}");
+    states
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn what_somebody_does_to_our_sidecar_or_label_by_hand_is_undone_in_seconds() {
         cluster.api("PATCH", &shop.path(OURS), Some(&patch)).unwrap();
         Instant::now()
     };
-    watched(&shop, || {
+    let states = watched(&shop, || {
         shop.until("ours", Instant::now(), Some("./*"), &logs);
         for (what, change) in [
             ("another egress", json!({"egress": [{"hosts": ["*/*"]}]})),
@@ -225,6 +225,7 @@ fn what_somebody_does_to_our_sidecar_or_label_by_hand_is_undone_in_seconds() {
         cluster.api("DELETE", &shop.path("copy"), None).unwrap();
         shop.until("ours back", since, Some("./*"), &logs);
     });
+    println!("{states} states, and never two of ours");
     replica.kill().unwrap();
 }
 
@@ -251,7 +252,7 @@ fn whichever_controller_ends_or_sleeps_and_when_the_api_server_was_away_ours_fol
         let leads = || leader(cluster).ok().filter(|name| replicas.contains_key(name));
         eventually(DEADLINE, "a leader", leads).unwrap()
     };
-    watched(&shop, || {
+    let states = watched(&shop, || {
         shop.until("ours, of two controllers", Instant::now(), Some("./*"), &|| logs(&replicas));
         let first = leads(&replicas);
         let since = Instant::now();
@@ -281,5 +282,6 @@ fn whichever_controller_ends_or_sleeps_and_when_the_api_server_was_away_ours_fol
         let hosts = base();
         shop.until("a base that changes after the API server was away", since, Some(&hosts), &|| logs(&replicas));
     });
+    println!("{states} states, and never two of ours");
     replicas.into_values().for_each(|one| one.kill().unwrap());
 }
