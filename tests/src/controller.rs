@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::cluster::inside::Inside;
@@ -83,12 +84,20 @@ impl<'a> Replica<'a> {
         self.process.so_far(Stream::Err)
     }
 
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
     /// It is gone from one moment to the next, and its pod with it.
     ///
     /// # Errors
     /// When the API server keeps the pod.
     pub fn kill(self) -> Result<()> {
-        self.process.signal(rustix::process::Signal::KILL)?;
+        self.process.signal(Signal::KILL)?;
         self.pod.delete()
     }
 }

@@ -14,14 +14,15 @@ use crate::cluster::health::{Call, Health, Trouble};
 
 /// The Lease's name.
 pub(super) const LEASE: &str = "nodetap-controller";
-/// A leader that has not renewed for so long is none.
-const DURATION: Duration = Duration::from_secs(15);
+/// A leader that has not renewed for so long is none. What pods need is written again within ten seconds of its end; that two
+/// write for a moment does no harm, because both write the same.
+const DURATION: Duration = Duration::from_secs(6);
 /// A leader that could not renew for so long stops writing: well before others take over.
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(4);
 /// How often the Lease is looked at, and renewed.
-const PERIOD: Duration = Duration::from_secs(2);
+const PERIOD: Duration = Duration::from_secs(1);
 /// How long one request may take.
-const ANSWER: Duration = Duration::from_secs(4);
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// What to do about a Lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

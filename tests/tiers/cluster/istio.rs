@@ -199,6 +199,16 @@ pub(crate) fn captured<'a>(cluster: &'a Cluster, namespace: &str, said: &str) ->
     web
 }
 
+/// What stands on pods of the node is believed for an hour from now on.
+pub(crate) fn agent_lives(cluster: &Cluster, holder: &str) {
+    let lease = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {"name": format!("nodetap-agent-{NODE}"), "namespace": NAMESPACE},
+        "spec": {"holderIdentity": holder, "leaseDurationSeconds": 3600},
+    });
+    cluster.apply(&lease.to_string()).unwrap();
+}
+
 /// Waits for an Event.
 fn event(cluster: &Cluster, replica: &Replica<'_>, namespace: &str, reason: &str) -> Value {
     let path = format!("/api/v1/namespaces/{namespace}/events");
@@ -262,14 +272,6 @@ fn a_pod_is_istios_own_again_when_its_node_is_not_ready_or_has_started_anew() {
     let shop = cluster.namespace().unwrap();
     let listeners = json!([{"for": "inbound", "port": 4143, "application": 8080, "addresses": ["127.0.0.1", "::1"]}]);
     let web = captured(cluster, &shop, &json!({"mode": "dual", "listeners": listeners}).to_string());
-    let renew = |holder: &str| {
-        let lease = json!({
-            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-            "metadata": {"name": format!("nodetap-agent-{NODE}"), "namespace": NAMESPACE},
-            "spec": {"holderIdentity": holder, "leaseDurationSeconds": 3600},
-        });
-        cluster.apply(&lease.to_string()).unwrap();
-    };
     let path = format!("/api/v1/nodes/{NODE}/status");
     let before = cluster.api("GET", &path, None).unwrap()["status"].clone();
     let node = |ready: &str, boot: &str| {
@@ -278,7 +280,7 @@ fn a_pod_is_istios_own_again_when_its_node_is_not_ready_or_has_started_anew() {
         cluster.api("PATCH", &path, Some(&json!({"status": status}))).unwrap();
         Instant::now()
     };
-    renew("first");
+    agent_lives(cluster, "first");
     node("True", "one");
     let replica = Replica::start(cluster, "gate").unwrap();
     let until = |wanted: bool, why: &str| {
@@ -294,7 +296,7 @@ fn a_pod_is_istios_own_again_when_its_node_is_not_ready_or_has_started_anew() {
     // It is up again before anybody has noticed, and its agent is not.
     let begun = node("True", "two");
     println!("a node that has started anew: withdrawn after {:?}", until(false, "no label, after a start") - begun);
-    renew("second");
+    agent_lives(cluster, "second");
     until(true, "a label, when its agent is back");
     cluster
         .api(

@@ -4,6 +4,7 @@
 mod agent;
 mod away;
 mod controller;
+mod convergence;
 mod floods;
 mod harness;
 mod ignored;
@@ -12,6 +13,7 @@ mod lives;
 mod many;
 mod outage;
 mod reading;
+mod setups;
 mod support;
 mod switches;
 mod uninstall;

@@ -7,3 +7,4 @@ mod outage;
 mod sidecars;
 mod support;
 mod transparent;
+mod view;

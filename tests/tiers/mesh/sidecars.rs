@@ -17,10 +17,11 @@ use nodetap_tests::{nodetap, records};
 use serde_json::{Value, json};
 
 use crate::support::TRAFFIC;
+use crate::view::View;
 
 const LABEL: &str = "nodetap.io/sidecar";
 /// Where Envoy calls the application, and where ours is called in its place.
-const OURS: &str = "127.0.0.1:4143";
+pub(crate) const OURS: &str = "127.0.0.1:4143";
 
 /// As the published system documents it, unchanged.
 pub(crate) fn dual() -> Value {
@@ -64,22 +65,8 @@ pub(crate) fn until_calls_us(of: &Served, replica: &Replica<'_>, wanted: bool) {
 }
 
 /// What the pod reaches, as istiod gives it to its Envoy.
-fn outbound(mesh: &Mesh, of: &Served) -> Vec<String> {
-    let dump = mesh.dump(&of.member).unwrap();
-    let mut found = Vec::new();
-    for part in dump["configs"].as_array().unwrap() {
-        for (list, inner) in [("dynamic_active_clusters", "cluster"), ("dynamic_route_configs", "route_config")] {
-            let all = part[list].as_array().into_iter().flatten().map(|one| one[inner].clone());
-            found.extend(all.filter(|one| !one["name"].as_str().unwrap_or_default().starts_with("inbound")));
-        }
-        let listeners = part["dynamic_listeners"].as_array().into_iter().flatten();
-        let listeners = listeners.map(|one| one["active_state"]["listener"].clone());
-        found.extend(listeners.filter(|one| one["traffic_direction"] != "INBOUND"));
-    }
-    // The inbound cluster has another name in no case; what passes on by itself is the same for all.
-    let mut found: Vec<String> = found.iter().map(Value::to_string).collect();
-    found.sort_unstable();
-    found
+fn outbound(mesh: &Mesh, of: &Served) -> BTreeSet<String> {
+    View::of(&mesh.dump(&of.member).unwrap()).outbound
 }
 
 #[test]

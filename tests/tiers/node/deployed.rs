@@ -9,12 +9,18 @@ use nodetap_tests::nodetap;
 use nodetap_tests::wait::{DEADLINE, eventually};
 use serde_json::Value;
 
-const BASE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/base");
+pub(crate) const BASE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/base");
+pub(crate) const UNINSTALL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/uninstall");
 const IMAGE: &str = concat!("docker.io/library/nodetap:", env!("CARGO_PKG_VERSION"));
 
 /// The objects of `deploy/base`, with the image of this build.
 pub(crate) fn objects(cluster: &Cluster) -> Vec<Value> {
-    let text = cluster.kubectl(&["kustomize", BASE]).unwrap();
+    objects_of(cluster, BASE)
+}
+
+/// The same of another folder.
+pub(crate) fn objects_of(cluster: &Cluster, folder: &str) -> Vec<Value> {
+    let text = cluster.kubectl(&["kustomize", folder]).unwrap();
     let parse = |document: &str| {
         let mut object: Value = serde_saphyr::from_str(document).unwrap();
         let containers = object.pointer_mut("/spec/template/spec/containers").and_then(Value::as_array_mut);
@@ -32,7 +38,13 @@ pub(crate) struct Deployed {
 impl Deployed {
     /// Brings it up; agent and controller are ready. `change` sees the objects before they are applied.
     pub(crate) fn up(change: impl FnOnce(&mut Vec<Value>)) -> Self {
+        Self::up_beside(|_| {}, change)
+    }
+
+    /// The same in a cluster in which there is something already.
+    pub(crate) fn up_beside(before: impl FnOnce(&Cluster), change: impl FnOnce(&mut Vec<Value>)) -> Self {
         let deployed = Self { cluster: Cluster::up().unwrap() };
+        before(&deployed.cluster);
         let archive = nodetap::image().unwrap_or_else(|| panic!("no image: run `cargo xtask image`"));
         deployed.cluster.node().unwrap().import_archive(&archive).unwrap();
         let mut objects = objects(&deployed.cluster);

@@ -7,3 +7,4 @@ mod harness;
 mod published;
 mod rollout;
 mod shipped;
+mod uninstalled;

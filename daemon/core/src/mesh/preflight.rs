@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::finding::{Finding, Weight};
 use super::ports::RESERVED;
-use super::selection::Selected;
+use super::selection::{Selected, beside_ours};
 use super::sidecar::{Ingress, Sidecar};
 use super::snapshot::{Capture, Endpoint, Mesh, Pod, Snapshot};
 
@@ -50,6 +50,9 @@ impl<'a> Preflight<'a> {
                 let how = if empty { " with a selector that is empty and selects all" } else { "" };
                 found.findings.insert(Finding::UserSidecar(theirs.full_name(), how));
             }
+        }
+        if let Some(copy) = beside_ours(pod, snapshot) {
+            found.findings.insert(Finding::UserSidecar(copy.full_name(), " as soon as it has our label"));
         }
         if found.findings.iter().all(|finding| finding.weight() < Weight::Withdrawn) {
             found.captured = verified.into_iter().filter(|(port, _)| found.lets_in(*port, pod)).collect();

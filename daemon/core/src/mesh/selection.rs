@@ -1,6 +1,7 @@
 //! Which Sidecar Istio takes for a pod: of its namespace the oldest one that has a selector and selects it, else the oldest
 //! one without a selector; else the oldest one of the root namespace without a selector. Nothing is merged.
 
+use super::names;
 use super::sidecar::Sidecar;
 use super::snapshot::{Pod, Snapshot};
 
@@ -37,6 +38,19 @@ impl<'a> Selected<'a> {
     pub fn base(self) -> Option<&'a Sidecar> {
         if let Self::Default(one) = self { Some(one) } else { None }
     }
+}
+
+/// One of somebody else's that selects the pod once it has our label, as a copy of ours does: beside ours there would be two,
+/// and the older one would hold.
+pub fn beside_ours<'a>(pod: &Pod, snapshot: &'a Snapshot) -> Option<&'a Sidecar> {
+    let ours = names::value(&pod.workload);
+    let theirs = snapshot.sidecars.iter().filter(|one| !one.is_ours() && one.namespace == pod.key.namespace);
+    oldest(theirs.filter(|one| is_seen(one, pod)).filter(|one| {
+        let labels = one.spec.workload_selector.iter().flat_map(|selector| &selector.labels);
+        let (by_ours, others): (Vec<_>, Vec<_>) = labels.partition(|(key, _)| *key == names::LABEL);
+        by_ours.iter().any(|(_, value)| **value == ours)
+            && others.iter().all(|(key, value)| pod.label(key) == Some(value))
+    }))
 }
 
 /// Does its selector select the pod? An empty one selects all, as if it had named them.

@@ -4,13 +4,14 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Client, Resource};
 use nodetap_core::mesh::desired::Ours;
 use nodetap_core::mesh::diff::Step;
-use nodetap_core::mesh::names::LABEL;
+use nodetap_core::mesh::names::{BASE, LABEL};
 use nodetap_core::mesh::snapshot::PodKey;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::objects::SidecarObject;
 use crate::cluster::client::ANSWER;
@@ -92,14 +93,51 @@ async fn label(client: &Client, pod: &PodKey, value: Value) -> kube::Result<()> 
 
 /// First without a trace, so that what a webhook refuses is refused before anything is half written. Fields that somebody
 /// else owns are taken over only in an object that is ours already: one that was made meanwhile under our name makes it
-/// fail.
+/// fail. What somebody has added to ours stays theirs in an apply, and would stay for ever: it is taken away.
 async fn apply<K: SidecarObject>(client: &Client, ours: &Ours, exists: bool) -> kube::Result<()> {
     let api = Api::<K>::namespaced(client.clone(), &ours.namespace);
-    let patch = Patch::Apply(object::<K>(ours));
+    let wanted = object::<K>(ours);
+    let patch = Patch::Apply(&wanted);
     let params = PatchParams::apply(MANAGER);
     let params = if exists { params.force() } else { params };
     api.patch(&ours.name, &params.clone().dry_run(), &patch).await?;
-    api.patch(&ours.name, &params, &patch).await.map(|_| ())
+    let (metadata, spec) = api.patch(&ours.name, &params, &patch).await?.parts();
+    let Some(added) = added(&metadata, &spec, ours).filter(|_| exists) else { return Ok(()) };
+    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    match api.patch(&ours.name, &params, &Patch::Merge(added)).await {
+        // Somebody was faster, and the watch brings what they did.
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        done => done.map(drop),
+    }
+}
+
+/// What takes away all that is not as we write it, from just this state of the object; `None`: there is nothing.
+fn added(metadata: &ObjectMeta, spec: &Value, ours: &Ours) -> Option<Value> {
+    let stray = metadata.annotations.as_ref().is_some_and(|all| all.contains_key(BASE));
+    let stray = stray && !ours.annotations.contains_key(BASE);
+    let spec = without(spec, &ours.spec.json());
+    if spec.is_none() && !stray {
+        return None;
+    }
+    let mut patch = json!({"metadata": {"uid": metadata.uid, "resourceVersion": metadata.resource_version}});
+    if stray {
+        patch["metadata"]["annotations"] = json!({BASE: null});
+    }
+    if let Some(spec) = spec {
+        patch["spec"] = spec;
+    }
+    Some(patch)
+}
+
+/// A merge patch that leaves of `is` only keys of `wanted`. Lists are whole, and are what was applied.
+fn without(is: &Value, wanted: &Value) -> Option<Value> {
+    let (is, wanted) = (is.as_object()?, wanted.as_object()?);
+    let one = |(key, is): (&String, &Value)| match wanted.get(key) {
+        None => Some((key.clone(), Value::Null)),
+        Some(wanted) => Some((key.clone(), without(is, wanted)?)),
+    };
+    let patch: Map<String, Value> = is.iter().filter_map(one).collect();
+    (!patch.is_empty()).then_some(Value::Object(patch))
 }
 
 /// As it is written.
@@ -111,4 +149,20 @@ pub(super) fn object<K: Resource<DynamicType = ()>>(ours: &Ours) -> Value {
     json!({
         "apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": metadata, "spec": ours.spec.json(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_have_added_to_ours_is_taken_away_and_nothing_else() {
+        let wanted = json!({"workloadSelector": {"labels": {"a": "1"}}, "ingress": [{"port": 1}], "egress": []});
+        assert_eq!(without(&wanted, &wanted), None);
+        let mut is = wanted.clone();
+        is["workloadSelector"]["labels"]["b"] = json!("2");
+        is["outboundTrafficPolicy"] = json!({"mode": "REGISTRY_ONLY"});
+        let patch = json!({"workloadSelector": {"labels": {"b": null}}, "outboundTrafficPolicy": null});
+        assert_eq!(without(&is, &wanted), Some(patch));
+    }
 }

@@ -280,10 +280,20 @@ fn a_sidecar_that_a_user_made_for_the_pod_is_never_replaced() {
             PLAIN,
         ),
         (
-            "by our label, which is not theirs",
+            "by our label, and the pod has it",
             Setup::http()
                 .pod(|pod| drop(pod.labels.insert(names::LABEL.into(), "deployment-web".into())))
                 .with(sidecar("shop/x", 1, &selecting(json!({names::LABEL: "deployment-web"})))),
+            CONFLICT,
+        ),
+        (
+            "by our label, and the pod would get it",
+            Setup::http().with(sidecar("shop/x", 1, &selecting(json!({names::LABEL: "deployment-web", "app": "web"})))),
+            CONFLICT,
+        ),
+        (
+            "by our label of another workload",
+            Setup::http().with(sidecar("shop/x", 1, &selecting(json!({names::LABEL: "deployment-db"})))),
             PLAIN,
         ),
         (
