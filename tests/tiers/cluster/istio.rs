@@ -20,18 +20,21 @@ use serde_json::{Value, json};
 const ROUNDS: usize = 10;
 pub(crate) const TOOLS: [&str; 2] = ["--egress-host", "tools/*"];
 
+/// A cluster with Istio's resources and without a replica.
+pub(crate) fn fresh() -> Cluster {
+    let cluster = Cluster::up().unwrap();
+    let resources = installed::istio().unwrap().join("crds.yaml");
+    cluster.kubectl(&["apply", "--server-side", "-f", resources.to_str().unwrap()]).unwrap();
+    install(&cluster).unwrap();
+    cluster
+}
+
 /// One cluster for all, with Istio's resources and without a replica; one test at a time has it.
 pub(crate) fn installed() -> (&'static Cluster, MutexGuard<'static, ()>) {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     static TURN: Mutex<()> = Mutex::new(());
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let cluster = CLUSTER.get_or_init(|| {
-        let cluster = Cluster::up().unwrap();
-        let resources = installed::istio().unwrap().join("crds.yaml");
-        cluster.kubectl(&["apply", "--server-side", "-f", resources.to_str().unwrap()]).unwrap();
-        install(&cluster).unwrap();
-        cluster
-    });
+    let cluster = CLUSTER.get_or_init(fresh);
     (cluster, turn)
 }
 
