@@ -17,12 +17,14 @@ pub(super) const LEASE: &str = "nodetap-controller";
 /// A leader that has not renewed for so long is none. What pods need is written again within ten seconds of its end; that two
 /// write for a moment does no harm, because both write the same.
 const DURATION: Duration = Duration::from_secs(6);
-/// A leader that could not renew for so long stops writing: well before others take over.
+/// A leader that could not renew for so long stops writing, and at the latest when a look is over that began before: before
+/// others take over.
 const DEADLINE: Duration = Duration::from_secs(4);
 /// How often the Lease is looked at, and renewed.
 const PERIOD: Duration = Duration::from_secs(1);
 /// How long one request may take.
 const ANSWER: Duration = Duration::from_secs(2);
+const _: () = assert!(DEADLINE.as_millis() + PERIOD.as_millis() < DURATION.as_millis());
 
 /// What to do about a Lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,16 +51,32 @@ pub(super) struct Candidate {
     /// Ours alone: the pod's name, and something random.
     pub(super) identity: String,
     pub(super) health: Health,
+    /// candidate --true: it resigned--> its part in the election
+    over: watch::Sender<bool>,
 }
 
 impl Candidate {
-    /// Tells whether we lead. Ends when nobody listens.
+    pub(super) fn new(api: Api<Lease>, identity: String, health: Health) -> Self {
+        Self { api, identity, health, over: watch::Sender::new(false) }
+    }
+
+    /// Tells whether we lead. Ends when nobody listens, or by [`Self::resign`].
     pub(super) async fn run(&self, lead: &watch::Sender<bool>) {
+        let mut over = self.over.subscribe();
+        tokio::select! {
+            biased;
+            _ = over.wait_for(|over| *over) => self.tell(lead, false),
+            () = self.stand(lead) => {}
+        }
+    }
+
+    async fn stand(&self, lead: &watch::Sender<bool>) {
         let mut seen = None;
         let mut renewed = Instant::now();
         while !lead.is_closed() {
             let begun = Instant::now();
-            match tokio::time::timeout(ANSWER, self.step(&mut seen)).await {
+            let patience = if *lead.borrow() { patience(renewed.elapsed()) } else { ANSWER };
+            match tokio::time::timeout(patience, self.step(&mut seen)).await {
                 Ok(Ok(leads)) => {
                     self.health.well(Call::Election);
                     renewed = begun;
@@ -79,8 +97,9 @@ impl Candidate {
         }
     }
 
-    /// Gives the Lease back, so that another one need not wait.
+    /// Gives the Lease back, so that another one need not wait, and does not take it again.
     pub(super) async fn resign(&self) {
+        self.over.send_replace(true);
         let given = async {
             let Some(mut lease) = self.api.get_opt(LEASE).await? else { return Ok(()) };
             let spec = lease.spec.get_or_insert_default();
@@ -135,6 +154,11 @@ impl Candidate {
     }
 }
 
+/// How long a leader that renewed so long ago waits for an answer.
+fn patience(renewed: Duration) -> Duration {
+    DEADLINE.saturating_sub(renewed).clamp(PERIOD, ANSWER)
+}
+
 /// Somebody else was faster: that is no failure.
 fn lost(written: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
     match written {
@@ -170,6 +194,19 @@ mod tests {
             renew_time: Some(MicroTime(Timestamp::from_second(renewed).unwrap())),
             lease_duration_seconds: Some(15),
             ..LeaseSpec::default()
+        }
+    }
+
+    #[test]
+    fn a_leader_stops_before_others_take_over_whatever_the_api_server_does() {
+        // Each look begins when the one before has failed, at once or in the end; no look begins after the deadline.
+        for failed_at_once in [0, 500, 999, 1900, 2900, 3000] {
+            let begun = Duration::from_millis(failed_at_once).max(PERIOD);
+            let mut at = begun;
+            while at + PERIOD <= DEADLINE {
+                at += patience(at);
+            }
+            assert!(at <= DEADLINE + PERIOD && at < DURATION, "{at:?}");
         }
     }
 

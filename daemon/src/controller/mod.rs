@@ -121,11 +121,8 @@ async fn undo(options: &Controller) -> Result<String, Failure> {
         return Ok(uninstall::print(&connection).await?);
     }
     let Connection { client, namespace } = &connection;
-    let candidate = Candidate {
-        api: Api::<Lease>::namespaced(client.clone(), namespace),
-        identity: identity(options),
-        health: Health::default(),
-    };
+    let candidate =
+        Candidate::new(Api::<Lease>::namespaced(client.clone(), namespace), identity(options), Health::default());
     uninstall::run(&connection, &candidate, Duration::from_secs(options.drain)).await?;
     Ok("nothing of nodetap's is left on objects that are not its own\n".into())
 }
@@ -152,11 +149,8 @@ async fn run(options: &Controller, listener: TcpListener, end: oneshot::Receiver
     let (ready_tx, ready) = watch::channel(None);
     let (agents_tx, agents) = watch::channel(None);
     let (lead_tx, lead) = watch::channel(false);
-    let candidate = Candidate {
-        api: Api::<Lease>::namespaced(client.clone(), namespace),
-        identity: identity(options),
-        health: health.clone(),
-    };
+    let leases = Api::<Lease>::namespaced(client.clone(), namespace);
+    let candidate = Candidate::new(leases, identity(options), health.clone());
     let answers = Answers::default();
     let numbers =
         Numbers { leads: lead.clone(), agents: agents.clone(), health: health.clone(), answers: answers.clone() };

@@ -274,6 +274,16 @@ fn whichever_controller_ends_or_sleeps_and_when_the_api_server_was_away_ours_fol
         let hosts = base();
         shop.until("a base that changes as one wakes that led", since, Some(&hosts), &|| logs(&replicas));
 
+        // One that is told to end gives its Lease back for good.
+        let third = leads(&replicas);
+        let since = Instant::now();
+        replicas[&third].signal(Signal::TERM).unwrap();
+        let hosts = base();
+        shop.until("a base that changes as the leader is told to end", since, Some(&hosts), &|| logs(&replicas));
+        assert_ne!(leads(&replicas), third);
+        drop(replicas.remove(&third));
+        replicas.insert(third.clone(), Replica::start(cluster, &third).unwrap());
+
         cluster.api_server_away().unwrap();
         let gone =
             eventually(DEADLINE, "no API server", || cluster.api("GET", "/version", None).is_err().then_some(()));

@@ -177,6 +177,12 @@ impl Held {
         self.mute(listener, Some(now));
     }
 
+    /// Records nothing more of what passes at any of them.
+    pub(in crate::agent) fn retire_all(&mut self, now: Millis) {
+        let explicit: Vec<Listener> = self.explicit.keys().copied().collect();
+        explicit.into_iter().chain([Listener::Steered]).for_each(|listener| self.retire(listener, now));
+    }
+
     /// Records what passes there again.
     pub(in crate::agent) fn revive(&mut self, listener: Listener) {
         self.mute(listener, None);

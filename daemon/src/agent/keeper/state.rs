@@ -214,7 +214,7 @@ impl<F> State<F> {
             Message::Drained => {
                 // It ends by itself, and everything is counted.
                 self.gap = None;
-                if self.ending.is_some() { vec![Order::Note(None), Order::Exit] } else { Vec::new() }
+                if self.ending.is_some() { self.exit(unix, true) } else { Vec::new() }
             }
             _ => Vec::new(),
         }
@@ -267,7 +267,7 @@ impl<F> State<F> {
         }
         self.open = 0;
         if self.ending.is_some() {
-            return vec![Order::Note(None), Order::Exit];
+            return self.exit(unix, false);
         }
         match self.node {
             Node::Leaving { .. } => return self.hand_over(unix, false),
@@ -319,6 +319,16 @@ impl<F> State<F> {
         let held = std::mem::take(&mut self.held).into_iter().map(|(name, fd)| Order::Give(name, fd));
         let end = [Order::GiveLock, Order::ToSuccessor(Message::Handed(gap)), Order::Note(None)];
         held.chain(end).collect()
+    }
+
+    /// We end. A successor that came when the worker was about to end gets what is kept all the same.
+    fn exit(&mut self, unix: u64, planned: bool) -> Vec<Order<F>> {
+        let mut orders = match self.node {
+            Node::Leaving { .. } => self.hand_over(unix, planned),
+            _ => vec![Order::Note(None)],
+        };
+        orders.push(Order::Exit);
+        orders
     }
 
     fn tick(&mut self, now: Instant, unix: u64) -> Vec<Order<F>> {

@@ -88,6 +88,21 @@ fn a_successor_gets_everything_once_the_worker_has_let_go() {
 }
 
 #[test]
+fn a_successor_that_comes_when_the_worker_is_about_to_end_gets_everything_too() {
+    for (end, planned) in [(Event::Worker(Message::Drained, None), true), (Event::WorkerGone, false)] {
+        let mut told = Told::steering();
+        told.step(Event::Worker(Message::Hold("a".into()), Some(1)));
+        assert_eq!(told.step(Event::Terminate), [Order::ToWorker(Message::Drain(30))]);
+        // It is not heard any more.
+        assert_eq!(told.step(Event::Successor), [Order::ToWorker(Message::Yield)]);
+        let handed = Gap { since: told.unix, cut: 0, planned };
+        let given = [Order::Give("a".into(), 1), Order::GiveLock, Order::ToSuccessor(Message::Handed(handed))];
+        let expected: Vec<_> = given.into_iter().chain([Order::Note(None), Order::Exit]).collect();
+        assert_eq!(told.step(end), expected);
+    }
+}
+
+#[test]
 fn whoever_comes_second_prepares_first_and_asks_then() {
     let mut told = Told::new(None);
     assert_eq!(told.step(Event::Locked(false)), []);

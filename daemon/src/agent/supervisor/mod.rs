@@ -318,6 +318,12 @@ impl Supervisor {
     fn reconcile(&mut self, mut pod: Pod) -> Option<Pod> {
         let acts = self.node == Node::Ours && !self.dry_run;
         if self.node == Node::Left {
+            // Nothing is changed any more; what nobody wants to be recorded is not, to the end.
+            let unwanted = self.paused == Some(true) || pod.config().is_none();
+            let now = self.hands().now;
+            if let Some(held) = pod.held.as_mut().filter(|_| unwanted) {
+                held.retire_all(now);
+            }
             return Some(pod);
         }
         self.ask_for_secrets(&mut pod);

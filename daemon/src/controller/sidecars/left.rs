@@ -51,7 +51,8 @@ impl Left {
     }
 
     async fn undo_as<K: SidecarObject>(&self, client: &Client) -> Vec<(String, Trouble)> {
-        let refused = write::all::<K>(client, self.plan.steps.clone(), &BTreeSet::new()).await;
+        let refused =
+            write::all::<K>(client, self.plan.steps.clone(), &BTreeSet::new(), &mut write::Cleaned::default()).await;
         let refused = refused.into_iter().map(|one| (format!("a step in namespace {}", one.namespace), one.trouble));
         let unchanged = egress::all::<K>(client, &self.plan.egress).await.into_iter();
         let unchanged =

@@ -143,7 +143,7 @@ async fn decide<K: SidecarObject>(
     mut seen: mpsc::Receiver<Seen>,
 ) {
     let (mut known, mut egress) = (Known::default(), egress::Writer::default());
-    let mut teller = Teller::new(connection, identity);
+    let (mut teller, mut cleaned) = (Teller::new(connection, identity), write::Cleaned::default());
     loop {
         tokio::select! {
             first = seen.recv() => match first {
@@ -157,7 +157,8 @@ async fn decide<K: SidecarObject>(
         let steps = diff(&desired, &observed);
         let ours: BTreeSet<(String, String)> = observed.sidecars.into_keys().collect();
         let managed = Managed::of(&snapshot, &desired);
-        let refused = write::all::<K>(&connection.client, steps, &ours).await;
+        cleaned.retain(|object, _| ours.contains(object));
+        let refused = write::all::<K>(&connection.client, steps, &ours, &mut cleaned).await;
         egress.write::<K>(&connection.client, &managed.changes, &health).await;
         teller.of_pods(&snapshot, &desired, &refused).await;
         teller.of_sidecars::<K>(&managed.notices, egress.refused()).await;

@@ -1,7 +1,8 @@
 //! Steps, done: each goes to the API server for itself, and one that fails keeps the later ones of its namespace from
 //! being done, so that no pod is sent to what is not there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -29,24 +30,41 @@ pub(super) struct Refused {
     pub(super) trouble: Trouble,
 }
 
+/// From ours, by namespace and name, what somebody else had added was taken away at these times.
+pub(super) type Cleaned = BTreeMap<(String, String), Vec<Instant>>;
+
+/// So often in such a time: whoever adds it again and again is no person, and each round costs the mesh a push.
+const CONTESTED: (usize, Duration) = (10, Duration::from_secs(60));
+
 /// Does them in their order; says which were refused.
 pub(super) async fn all<K: SidecarObject>(
     client: &Client,
     steps: Vec<Step>,
     known: &BTreeSet<(String, String)>,
+    cleaned: &mut Cleaned,
 ) -> Vec<Refused> {
     let mut refused: Vec<Refused> = Vec::new();
+    let mut waits: BTreeSet<String> = BTreeSet::new();
     for step in steps {
         let namespace = namespace(&step).to_owned();
-        if refused.iter().any(|one| one.namespace == namespace) {
+        if waits.contains(&namespace) || refused.iter().any(|one| one.namespace == namespace) {
             continue;
         }
         let sidecar = if let Step::Apply(ours) = &step { Some(ours.name.clone()) } else { None };
-        let answer = match tokio::time::timeout(ANSWER, one::<K>(client, &step, known)).await {
-            Ok(Ok(())) => {
+        let answer = match tokio::time::timeout(ANSWER, one::<K>(client, &step, known, cleaned)).await {
+            Ok(Ok(Done::Yes)) => {
                 tracing::info!(?step, "done");
                 continue;
             }
+            Ok(Ok(Done::Later)) => {
+                waits.insert(namespace);
+                continue;
+            }
+            Ok(Ok(Done::Contested)) => Trouble {
+                class: "409",
+                text: "somebody else adds to it again and again: see its managedFields".into(),
+                wait: None,
+            },
             Ok(Err(error)) => Trouble::of(&error),
             Err(_) => Trouble { class: "unreachable", text: "no answer in time".into(), wait: None },
         };
@@ -67,18 +85,33 @@ fn namespace(step: &Step) -> &str {
     }
 }
 
-async fn one<K: SidecarObject>(client: &Client, step: &Step, known: &BTreeSet<(String, String)>) -> kube::Result<()> {
+/// What came of a step that was not refused.
+enum Done {
+    Yes,
+    /// The object has changed meanwhile: what follows waits until it was looked at again.
+    Later,
+    /// What somebody else has added is there again and again.
+    Contested,
+}
+
+async fn one<K: SidecarObject>(
+    client: &Client,
+    step: &Step,
+    known: &BTreeSet<(String, String)>,
+    cleaned: &mut Cleaned,
+) -> kube::Result<Done> {
     match step {
-        Step::Unlabel { pod } => label(client, pod, Value::Null).await,
-        Step::Label { pod, value } => label(client, pod, json!(value)).await,
+        Step::Unlabel { pod } => label(client, pod, Value::Null).await.map(|()| Done::Yes),
+        Step::Label { pod, value } => label(client, pod, json!(value)).await.map(|()| Done::Yes),
         Step::Apply(ours) => {
-            let exists = known.contains(&(ours.namespace.clone(), ours.name.clone()));
-            apply::<K>(client, ours, exists).await
+            let object = (ours.namespace.clone(), ours.name.clone());
+            let exists = known.contains(&object);
+            apply::<K>(client, ours, exists, cleaned.entry(object).or_default()).await
         }
         Step::Delete { namespace, name, uid, resource_version } => {
             let just = Preconditions { uid: Some(uid.clone()), resource_version: Some(resource_version.clone()) };
             let params = DeleteParams::default().preconditions(just);
-            Api::<K>::namespaced(client.clone(), namespace).delete(name, &params).await.map(|_| ())
+            Api::<K>::namespaced(client.clone(), namespace).delete(name, &params).await.map(|_| Done::Yes)
         }
     }
 }
@@ -94,7 +127,12 @@ async fn label(client: &Client, pod: &PodKey, value: Value) -> kube::Result<()> 
 /// First without a trace, so that what a webhook refuses is refused before anything is half written. Fields that somebody
 /// else owns are taken over only in an object that is ours already: one that was made meanwhile under our name makes it
 /// fail. What somebody has added to ours stays theirs in an apply, and would stay for ever: it is taken away.
-async fn apply<K: SidecarObject>(client: &Client, ours: &Ours, exists: bool) -> kube::Result<()> {
+async fn apply<K: SidecarObject>(
+    client: &Client,
+    ours: &Ours,
+    exists: bool,
+    cleaned: &mut Vec<Instant>,
+) -> kube::Result<Done> {
     let api = Api::<K>::namespaced(client.clone(), &ours.namespace);
     let wanted = object::<K>(ours);
     let patch = Patch::Apply(&wanted);
@@ -102,12 +140,17 @@ async fn apply<K: SidecarObject>(client: &Client, ours: &Ours, exists: bool) -> 
     let params = if exists { params.force() } else { params };
     api.patch(&ours.name, &params.clone().dry_run(), &patch).await?;
     let (metadata, spec) = api.patch(&ours.name, &params, &patch).await?.parts();
-    let Some(added) = added(&metadata, &spec, ours).filter(|_| exists) else { return Ok(()) };
+    let Some(added) = added(&metadata, &spec, ours).filter(|_| exists) else { return Ok(Done::Yes) };
+    cleaned.retain(|when| when.elapsed() < CONTESTED.1);
+    if cleaned.len() >= CONTESTED.0 {
+        return Ok(Done::Contested);
+    }
+    cleaned.push(Instant::now());
     let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
     match api.patch(&ours.name, &params, &Patch::Merge(added)).await {
         // Somebody was faster, and the watch brings what they did.
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-        done => done.map(drop),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(Done::Later),
+        done => done.map(|_| Done::Yes),
     }
 }
 
