@@ -24,6 +24,9 @@ const METRICS: u16 = 19_464;
 /// What an agent gives to what is open when it ends.
 pub const GRACE: Duration = Duration::from_secs(5);
 
+/// Where agents keep what outlives them.
+const PINS: &str = "/sys/fs/bpf/nodetap";
+
 /// A running agent.
 #[derive(Debug)]
 pub struct Agent<'a> {
@@ -186,4 +189,10 @@ impl<'a> Agent<'a> {
         ensure!(finished.code() == 0, "it ended with {}: {}", finished.code(), finished.err);
         Ok(finished.err)
     }
+}
+
+/// The names of what agents keep on a cluster's machine that outlives them; they begin with a pod's uid.
+pub fn pins(cluster: &Cluster) -> Vec<String> {
+    let all = std::fs::read_dir(cluster.host().path(PINS)).into_iter().flatten().flatten();
+    all.map(|one| one.file_name().to_string_lossy().into_owned()).collect()
 }

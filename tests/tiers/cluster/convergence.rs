@@ -253,33 +253,33 @@ fn whichever_controller_ends_or_sleeps_and_when_the_api_server_was_away_ours_fol
         let leads = || leader(cluster).ok().filter(|name| replicas.contains_key(name));
         eventually(DEADLINE, "a leader", leads).unwrap()
     };
+    let mut follows = |what, since, replicas: &BTreeMap<String, Replica<'_>>| {
+        let hosts = base();
+        shop.until(what, since, Some(&hosts), &|| logs(replicas));
+    };
     let states = watched(&shop, || {
         shop.until("ours, of two controllers", Instant::now(), Some("./*"), &|| logs(&replicas));
         let first = leads(&replicas);
         let since = Instant::now();
         replicas.remove(&first).unwrap().kill().unwrap();
-        let hosts = base();
-        shop.until("a base that changes as the leader is killed", since, Some(&hosts), &|| logs(&replicas));
+        follows("a base that changes as the leader is killed", since, &replicas);
 
         // One that sleeps is no leader, whatever it thinks of itself when it wakes.
         replicas.insert(first.clone(), Replica::start(cluster, &first).unwrap());
         let second = leads(&replicas);
         let since = Instant::now();
         replicas[&second].signal(Signal::STOP).unwrap();
-        let hosts = base();
-        shop.until("a base that changes as the leader sleeps", since, Some(&hosts), &|| logs(&replicas));
+        follows("a base that changes as the leader sleeps", since, &replicas);
         assert_ne!(leads(&replicas), second);
         let since = Instant::now();
         replicas[&second].signal(Signal::CONT).unwrap();
-        let hosts = base();
-        shop.until("a base that changes as one wakes that led", since, Some(&hosts), &|| logs(&replicas));
+        follows("a base that changes as one wakes that led", since, &replicas);
 
         // One that is told to end gives its Lease back for good.
         let third = leads(&replicas);
         let since = Instant::now();
         replicas[&third].signal(Signal::TERM).unwrap();
-        let hosts = base();
-        shop.until("a base that changes as the leader is told to end", since, Some(&hosts), &|| logs(&replicas));
+        follows("a base that changes as the leader is told to end", since, &replicas);
         assert_ne!(leads(&replicas), third);
         drop(replicas.remove(&third));
         replicas.insert(third.clone(), Replica::start(cluster, &third).unwrap());
@@ -290,8 +290,7 @@ fn whichever_controller_ends_or_sleeps_and_when_the_api_server_was_away_ours_fol
         gone.unwrap();
         cluster.api_server_back().unwrap();
         let since = Instant::now();
-        let hosts = base();
-        shop.until("a base that changes after the API server was away", since, Some(&hosts), &|| logs(&replicas));
+        follows("a base that changes after the API server was away", since, &replicas);
     });
     println!("{states} states, and never two of ours");
     replicas.into_values().for_each(|one| one.kill().unwrap());

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use nodetap_tests::agent::{Agent, GRACE, Node};
+use nodetap_tests::agent::{Agent, GRACE, Node, pins};
 use nodetap_tests::bars::bar;
 use nodetap_tests::cluster::Cluster;
 use nodetap_tests::cluster::load::{Failed, Load, now};
@@ -18,8 +18,6 @@ use serde_json::{Value, json};
 use crate::sidecars::{dual, installed, until_calls_us};
 use crate::support::TRAFFIC;
 
-/// Where agents of a machine keep what outlives them.
-const PINS: &str = "/sys/fs/bpf/nodetap";
 const RATE: u32 = 200;
 /// From when an agent is back to when it captures.
 const RESUMES: Duration = Duration::from_secs(5);
@@ -31,8 +29,7 @@ fn inbound(node: &Node) -> usize {
 
 /// Pins that are there of a pod.
 fn pinned(cluster: &Cluster, uid: &str) -> usize {
-    let all = std::fs::read_dir(cluster.host().path(PINS)).into_iter().flatten().flatten();
-    all.filter(|one| one.file_name().to_string_lossy().starts_with(uid)).count()
+    pins(cluster).iter().filter(|name| name.starts_with(uid)).count()
 }
 
 #[test]

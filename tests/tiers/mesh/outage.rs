@@ -56,6 +56,18 @@ impl Loads {
     }
 }
 
+/// A pod that is captured, another one that is not, and the agent; each of the two reaches the other.
+fn captured<'a>(mesh: &'a Mesh, namespace: &str, node: &Node, number: u16) -> (Served, Served, Agent<'a>) {
+    let web = Served::new(mesh, namespace, "web", &json!({"nodetap.io/inject": "true"})).unwrap();
+    let peer = Served::new(mesh, namespace, "peer", &json!({})).unwrap();
+    let agent = Agent::ready(mesh.cluster(), node, number, &[]).unwrap();
+    agent.until(web.member.pod(), "capturing").unwrap();
+    // Envoy keeps its connections to the application: those are captured that it makes from now on.
+    web.reaches(&peer).unwrap();
+    peer.reaches(&web).unwrap();
+    (web, peer, agent)
+}
+
 /// How many exchanges of a direction are recorded.
 fn recorded(node: &Node, direction: &str) -> usize {
     let all = records::exchanges(&node.records).unwrap_or_default();
@@ -72,13 +84,7 @@ fn captures_again(node: &Node) {
 fn capture_comes_goes_and_dies_under_load_and_what_begins_later_does_not_fail() {
     let mesh = Mesh::shared().unwrap();
     let (shop, node) = (mesh.cluster().namespace().unwrap(), Node::new().unwrap());
-    let web = Served::new(mesh, &shop, "web", &json!({"nodetap.io/inject": "true"})).unwrap();
-    let peer = Served::new(mesh, &shop, "peer", &json!({})).unwrap();
-    let agent = Agent::ready(mesh.cluster(), &node, 1, &[]).unwrap();
-    agent.until(web.member.pod(), "capturing").unwrap();
-    // Envoy keeps its connections to the application: those are captured that it makes from now on.
-    web.reaches(&peer).unwrap();
-    peer.reaches(&web).unwrap();
+    let (web, peer, agent) = captured(mesh, &shop, &node, 1);
     let mut loads = Loads::start(&web, &peer);
     loads.go_on(SOME);
     let worker = agent.worker().unwrap();
@@ -113,12 +119,7 @@ fn capture_comes_goes_and_dies_under_load_and_what_begins_later_does_not_fail() 
 fn a_worker_that_hangs_is_replaced_under_load_and_what_begins_later_does_not_fail() {
     let mesh = Mesh::shared().unwrap();
     let (shop, node) = (mesh.cluster().namespace().unwrap(), Node::new().unwrap());
-    let web = Served::new(mesh, &shop, "web", &json!({"nodetap.io/inject": "true"})).unwrap();
-    let peer = Served::new(mesh, &shop, "peer", &json!({})).unwrap();
-    let agent = Agent::ready(mesh.cluster(), &node, 12, &[]).unwrap();
-    agent.until(web.member.pod(), "capturing").unwrap();
-    web.reaches(&peer).unwrap();
-    peer.reaches(&web).unwrap();
+    let (web, peer, agent) = captured(mesh, &shop, &node, 12);
     let mut loads = Loads::start(&web, &peer);
     loads.go_on(SOME);
     let worker = agent.worker().unwrap();
@@ -152,12 +153,7 @@ fn while_keeper_and_worker_hang_connections_that_begin_later_go_on_without_them(
     };
     rule("web");
     rule("peer");
-    let web = Served::new(mesh, &shop, "web", &json!({"nodetap.io/inject": "true"})).unwrap();
-    let peer = Served::new(mesh, &shop, "peer", &json!({})).unwrap();
-    let agent = Agent::ready(cluster, &node, 13, &[]).unwrap();
-    agent.until(web.member.pod(), "capturing").unwrap();
-    web.reaches(&peer).unwrap();
-    peer.reaches(&web).unwrap();
+    let (web, peer, agent) = captured(mesh, &shop, &node, 13);
     let mut loads = Loads::start(&web, &peer);
     loads.go_on(SOME);
     let before = ["inbound", "outbound"].map(|direction| recorded(&node, direction));

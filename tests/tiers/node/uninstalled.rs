@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Instant;
 
+use nodetap_tests::agent::pins;
 use nodetap_tests::cluster::pod::capturing;
 use nodetap_tests::cluster::{Cluster, images};
 use nodetap_tests::wait::{DEADLINE, eventually};
@@ -14,8 +15,6 @@ use serde_json::{Value, json};
 use crate::deployed::{Deployed, UNINSTALL, objects_of};
 
 const USER: &str = "system:serviceaccount:nodetap:nodetap-uninstall";
-/// Where agents keep what outlives them.
-const PINS: &str = "/sys/fs/bpf/nodetap";
 const NAMES: [&str; 3] = ["dual", "forward", "steered"];
 
 /// A Deployment of nginx; `meshed`: with a container that has the name of Istio's proxy. No Envoy runs in it.
@@ -80,11 +79,6 @@ fn objects(cluster: &Cluster, namespace: &str) -> Vec<Value> {
 fn pod(cluster: &Cluster, namespace: &str, app: &str) -> Value {
     let path = format!("/api/v1/namespaces/{namespace}/pods?labelSelector=app%3D{app}");
     cluster.api("GET", &path, None).unwrap()["items"][0].clone()
-}
-
-fn pins(cluster: &Cluster) -> Vec<String> {
-    let all = std::fs::read_dir(cluster.host().path(PINS)).into_iter().flatten().flatten();
-    all.map(|one| one.file_name().to_string_lossy().into_owned()).collect()
 }
 
 /// Who answers on a port of the pod's own loopback address.
