@@ -5,12 +5,15 @@
 use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::look::ids;
 use super::namespace::{Namespace, within};
 use super::older::Reset;
+use super::threads::Asleep;
+use crate::cgroup;
 use crate::netlink::connections::{Connection, connections};
 
 /// Between two looks at a connection.
@@ -23,7 +26,7 @@ const IDLE: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_millis(250);
 const HALVED: Duration = Duration::from_millis(500);
 const LEAST: Duration = Duration::from_millis(3);
-/// … but not below this where it is not sure what was the last …
+/// … but not below this where it is not sure what was the last, or nobody can say whether its caller sleeps …
 const UNSURE: Duration = Duration::from_millis(50);
 /// … and where answers pause, not before so many times as long.
 const TIMES: u32 = 4;
@@ -68,7 +71,7 @@ pub fn bring_back(
         let mut still = Vec::with_capacity(left.len());
         for mut seen in left {
             let may_end = last.is_none_or(|last| last.elapsed() >= APART);
-            match within(namespace, || seen.step(quiet, may_end)) {
+            match within(namespace, || seen.step(quiet, may_end, group)) {
                 Ok(true) => {
                     ended += 1;
                     last = Some(Instant::now());
@@ -92,6 +95,18 @@ fn quiet_after(elapsed: Duration) -> Duration {
     QUIET.checked_div(1u32.checked_shl(times).unwrap_or(u32::MAX)).map_or(LEAST, |quiet| quiet.max(LEAST))
 }
 
+/// The processes of the pod at the other end of a connection; none where that is elsewhere, or is not shown to us.
+fn callers(connection: &Connection, group: &Path) -> io::Result<Vec<u32>> {
+    let ends = |one: &Connection| (canonical(one.local), canonical(one.remote));
+    let (ours, theirs) = ends(connection);
+    let other = |one: &Connection| ends(one) == (theirs, ours);
+    let Some(other) = connections()?.into_iter().find(other) else { return Ok(Vec::new()) };
+    let its = |path: &PathBuf| path.metadata().is_ok_and(|found| found.ino() == other.cgroup);
+    let found = cgroup::within(group).into_iter().find(its);
+    let shown = |path: PathBuf| cgroup::processes(&path).into_iter().filter(|pid| *pid != 0).collect();
+    Ok(found.map(shown).unwrap_or_default())
+}
+
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
@@ -102,13 +117,12 @@ impl Seen {
     }
 
     /// Looks once, within the namespace, and ends it if it rests; did it?
-    fn step(&mut self, quiet: Duration, may_end: bool) -> io::Result<bool> {
+    fn step(&mut self, quiet: Duration, may_end: bool, group: &Path) -> io::Result<bool> {
         let now = self.connection.again()?;
         if !self.rests(&now, Instant::now(), quiet) || !may_end {
             return Ok(false);
         }
-        // Of one that is in use: whoever has something to read may be about to write it here.
-        if self.since.elapsed() < IDLE && connections()?.iter().any(|one| one.unread) {
+        if self.since.elapsed() < IDLE && !self.is_let_be(group)? {
             return Ok(false);
         }
         let now = self.connection.again()?;
@@ -117,6 +131,15 @@ impl Seen {
         }
         // Nothing in between: what comes now is lost.
         now.destroy().map(|()| true)
+    }
+
+    /// Is nobody about to write a request here, as far as can be seen: who has one to read, or has read one?
+    fn is_let_be(&self, group: &Path) -> io::Result<bool> {
+        let callers = callers(&self.connection, group)?;
+        let asleep = Asleep::all(&callers);
+        let unseen = callers.is_empty() && self.since.elapsed() >= UNSURE;
+        let nothing_to_read = !connections()?.iter().any(|one| one.unread);
+        Ok(nothing_to_read && asleep.map_or(unseen, |asleep| asleep.still()))
     }
 
     fn rests(&mut self, now: &Connection, at: Instant, wanted: Duration) -> bool {

@@ -18,6 +18,7 @@ mod observer;
 mod older;
 mod processes;
 mod steer;
+mod threads;
 mod watched;
 
 use std::collections::BTreeSet;
