@@ -16,3 +16,4 @@ pub mod steering;
 pub mod tap;
 pub mod tls;
 pub mod tunnel;
+mod window;

@@ -18,15 +18,20 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::scratch::{self, Scratch};
 use crate::tap::{End, Side};
+use crate::window::Bounds;
 
 /// The first read of a direction asks for this much; small messages stay in the processor's nearest cache.
 const FIRST_WINDOW: usize = 16 * 1024;
-/// Bulk transfers read this much at a time; also the most that a direction keeps.
+/// Bulk transfers read this much at a time …
+const BULK_WINDOW: usize = 64 * 1024;
+/// … and this much when their receiver is fast; also the most that a direction keeps.
 pub const LAST_WINDOW: usize = scratch::PLAIN;
 /// Full reads in a row before a window grows.
 const GROW_AFTER: u32 = 4;
-/// Reads that one connection may make before the other connections of its worker get their turn.
+/// Reads that one connection may make, and bytes that it may move, before the other connections of its worker get their
+/// turn: a fraction of a millisecond.
 const READS_PER_TURN: u32 = 8;
+const BYTES_PER_TURN: usize = 512 * 1024;
 
 /// Is shown what passed. Nothing it does can touch the traffic.
 pub trait Watch {
@@ -191,6 +196,7 @@ struct Flow {
     written: usize,
     window: usize,
     full_reads: u32,
+    bounds: Bounds,
 }
 
 impl Flow {
@@ -203,6 +209,7 @@ impl Flow {
             written: 0,
             window: FIRST_WINDOW,
             full_reads: 0,
+            bounds: Bounds::default(),
         }
     }
 
@@ -218,7 +225,7 @@ impl Flow {
         watch: &mut impl Watch,
         buffer: &mut [u8],
     ) -> Poll<Step> {
-        let mut reads = 0;
+        let (mut reads, mut moved) = (0, 0);
         loop {
             if self.state == State::Ended {
                 return Poll::Ready(Step::Ended);
@@ -238,7 +245,7 @@ impl Flow {
                     Err(_) => Step::TargetBroke,
                 });
             }
-            if reads == READS_PER_TURN {
+            if reads == READS_PER_TURN || moved >= BYTES_PER_TURN {
                 return Poll::Ready(Step::Turn);
             }
             reads += 1;
@@ -255,9 +262,11 @@ impl Flow {
                 }
             };
             count += self.look_for_the_end(from, &mut buffer[count..]);
+            moved += count;
             if self.write(cx, to, &buffer[..count], watch).is_err() {
                 return Poll::Ready(self.target_broke());
             }
+            self.bounds.written(count, self.kept.is_empty(), from.as_ref(), to.as_ref());
         }
     }
 
@@ -274,7 +283,7 @@ impl Flow {
         let count = space.filled().len();
         self.full_reads = if count == window { self.full_reads + 1 } else { 0 };
         if self.full_reads >= GROW_AFTER {
-            self.window = LAST_WINDOW;
+            self.window = if self.bounds.is_free() { LAST_WINDOW } else { BULK_WINDOW };
         } else if count < FIRST_WINDOW {
             self.window = FIRST_WINDOW;
         }
