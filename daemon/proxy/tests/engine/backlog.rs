@@ -18,7 +18,7 @@ const NOBODY: Duration = Duration::from_secs(1);
 const BETWEEN: usize = 1024 * 1024;
 
 fn byte(at: usize) -> u8 {
-    (at % 251) as u8
+    u8::try_from(at % 251).unwrap()
 }
 
 /// Sends to whoever connects until nobody takes more, says how much that was, and ends.
