@@ -16,4 +16,3 @@ pub mod steering;
 pub mod tap;
 pub mod tls;
 pub mod tunnel;
-mod window;

@@ -18,13 +18,10 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::scratch::{self, Scratch};
 use crate::tap::{End, Side};
-use crate::window::Bounds;
 
 /// The first read of a direction asks for this much; small messages stay in the processor's nearest cache.
 const FIRST_WINDOW: usize = 16 * 1024;
-/// Bulk transfers read this much at a time …
-const BULK_WINDOW: usize = 64 * 1024;
-/// … and this much when their receiver is fast; also the most that a direction keeps.
+/// Bulk transfers read this much at a time; also the most that a direction keeps.
 pub const LAST_WINDOW: usize = scratch::PLAIN;
 /// Full reads in a row before a window grows.
 const GROW_AFTER: u32 = 4;
@@ -196,7 +193,6 @@ struct Flow {
     written: usize,
     window: usize,
     full_reads: u32,
-    bounds: Bounds,
 }
 
 impl Flow {
@@ -209,7 +205,6 @@ impl Flow {
             written: 0,
             window: FIRST_WINDOW,
             full_reads: 0,
-            bounds: Bounds::default(),
         }
     }
 
@@ -266,7 +261,6 @@ impl Flow {
             if self.write(cx, to, &buffer[..count], watch).is_err() {
                 return Poll::Ready(self.target_broke());
             }
-            self.bounds.written(count, self.kept.is_empty(), from.as_ref(), to.as_ref());
         }
     }
 
@@ -283,7 +277,7 @@ impl Flow {
         let count = space.filled().len();
         self.full_reads = if count == window { self.full_reads + 1 } else { 0 };
         if self.full_reads >= GROW_AFTER {
-            self.window = if self.bounds.is_free() { LAST_WINDOW } else { BULK_WINDOW };
+            self.window = LAST_WINDOW;
         } else if count < FIRST_WINDOW {
             self.window = FIRST_WINDOW;
         }

@@ -17,7 +17,6 @@ use super::leg::{Leg, Read};
 use crate::scratch::{Buffers, Scratch};
 use crate::tap::{End, Side};
 use crate::tunnel::{Close, Watch};
-use crate::window::Bounds;
 
 /// Reads that one connection may make before the other connections of its worker get their turn.
 const READS_PER_TURN: u32 = 4;
@@ -166,12 +165,11 @@ struct Flow {
     told: bool,
     /// Writing to the source failed, so that an end of what it sends is no orderly one.
     source_broke: bool,
-    bounds: Bounds,
 }
 
 impl Flow {
     fn new(from: Side) -> Self {
-        Self { from, state: State::Open, told: false, source_broke: false, bounds: Bounds::default() }
+        Self { from, state: State::Open, told: false, source_broke: false }
     }
 
     fn has_ended(&self) -> bool {
@@ -245,7 +243,6 @@ impl Flow {
                 return Poll::Ready(Err(self.target_broke()));
             }
             watch.passed(self.from, &buffers.plain);
-            self.bounds.written(buffers.plain.len(), !leg.has_to_send(), from.from.as_ref(), to.as_ref());
         }
         Poll::Ready(match read {
             Read::More => Ok(self.state),

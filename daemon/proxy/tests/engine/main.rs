@@ -1,7 +1,6 @@
 //! Groups of listeners that come and go while one engine runs, and how connections through them end.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests panics like the tests themselves")]
 
-mod backlog;
 mod ends;
 mod floods;
 mod groups;
