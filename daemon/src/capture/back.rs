@@ -1,18 +1,18 @@
 //! Brings back what went past us: connections that a program of the target accepted in the place of our listener, and that
 //! its caller keeps for later requests, are ended, so that the next request makes a new one, which is ours. One on which an
-//! answer is owed, or is being given, is not touched.
+//! answer is owed, or is being given, is not touched, nor one whose caller is awake: it may have read a request that it is
+//! about to write there. It refuses to know what requests and answers are.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::look::ids;
 use super::namespace::{Namespace, within};
 use super::older::Reset;
-use super::threads::Asleep;
+use super::threads::{self, Look};
 use crate::cgroup;
 use crate::netlink::connections::{Connection, connections};
 
@@ -30,6 +30,8 @@ const LEAST: Duration = Duration::from_millis(3);
 const UNSURE: Duration = Duration::from_millis(50);
 /// … and where answers pause, not before so many times as long.
 const TIMES: u32 = 4;
+/// Whether its caller sleeps does not matter any more: one that never sleeps uses its other connections.
+const FORCED: Duration = Duration::from_secs(2);
 /// Between the ends of two.
 const APART: Duration = Duration::from_millis(10);
 
@@ -44,6 +46,16 @@ struct Seen {
     sure: bool,
     /// The longest pause within an answer.
     pause: Duration,
+    /// The control group of whoever is at the other end, if that is in the pod.
+    caller: Option<PathBuf>,
+}
+
+/// What a look at a connection came to.
+enum Step {
+    Ended,
+    /// It rests, but its caller may be about to use it.
+    Left,
+    Busy,
 }
 
 /// Ends connections to `ours` that programs in `group` (a control group, and those within it) accepted, each as soon as it
@@ -54,29 +66,37 @@ struct Seen {
 /// What the kernel answers; `ENOTSUP` where it was built without CONFIG_INET_DIAG_DESTROY.
 pub fn bring_back(
     namespace: &dyn Namespace,
-    group: &PathBuf,
+    group: &Path,
     ours: &BTreeSet<SocketAddr>,
     patience: Duration,
 ) -> io::Result<Reset> {
-    let (begun, groups): (Instant, HashSet<u64>) = (Instant::now(), ids(std::slice::from_ref(group)));
-    let past = |one: &Connection| ours.contains(&canonical(one.local)) && groups.contains(&one.cgroup);
-    let mut left: Vec<Seen> = within(namespace, connections)?
-        .into_iter()
-        .filter(past)
-        .map(|connection| Seen::new(connection, begun))
-        .collect();
+    let (begun, groups) = (Instant::now(), by_id(group));
+    let past = |one: &&Connection| ours.contains(&canonical(one.local)) && groups.contains_key(&one.cgroup);
+    let all = within(namespace, connections)?;
+    let ends = |one: &Connection| (canonical(one.local), canonical(one.remote));
+    let others: HashMap<_, u64> = all.iter().map(|one| (ends(one), one.cgroup)).collect();
+    let caller = |one: &Connection| {
+        let (here, there) = ends(one);
+        groups.get(others.get(&(there, here))?).cloned()
+    };
+    let mut left: Vec<Seen> = all.iter().filter(past).map(|one| Seen::new(*one, caller(one), begun)).collect();
     let (mut ended, mut last) = (0, None::<Instant>);
     while !left.is_empty() && begun.elapsed() < patience {
         let (round, quiet) = (Instant::now(), quiet_after(begun.elapsed()));
+        let mut may_end = last.is_none_or(|last| last.elapsed() >= APART);
         let mut still = Vec::with_capacity(left.len());
         for mut seen in left {
-            let may_end = last.is_none_or(|last| last.elapsed() >= APART);
-            match within(namespace, || seen.step(quiet, may_end, group)) {
-                Ok(true) => {
+            match within(namespace, || seen.step(quiet, may_end)) {
+                Ok(Step::Ended) => {
                     ended += 1;
-                    last = Some(Instant::now());
+                    (last, may_end) = (Some(Instant::now()), false);
                 }
-                Ok(false) => still.push(seen),
+                Ok(Step::Left) => {
+                    // The others are mostly of the same caller.
+                    may_end = false;
+                    still.push(seen);
+                }
+                Ok(Step::Busy) => still.push(seen),
                 // It ended by itself.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
@@ -95,16 +115,10 @@ fn quiet_after(elapsed: Duration) -> Duration {
     QUIET.checked_div(1u32.checked_shl(times).unwrap_or(u32::MAX)).map_or(LEAST, |quiet| quiet.max(LEAST))
 }
 
-/// The processes of the pod at the other end of a connection; none where that is elsewhere, or is not shown to us.
-fn callers(connection: &Connection, group: &Path) -> io::Result<Vec<u32>> {
-    let ends = |one: &Connection| (canonical(one.local), canonical(one.remote));
-    let (ours, theirs) = ends(connection);
-    let other = |one: &Connection| ends(one) == (theirs, ours);
-    let Some(other) = connections()?.into_iter().find(other) else { return Ok(Vec::new()) };
-    let its = |path: &PathBuf| path.metadata().is_ok_and(|found| found.ino() == other.cgroup);
-    let found = cgroup::within(group).into_iter().find(its);
-    let shown = |path: PathBuf| cgroup::processes(&path).into_iter().filter(|pid| *pid != 0).collect();
-    Ok(found.map(shown).unwrap_or_default())
+/// A control group and those within it, by what the kernel calls them.
+fn by_id(group: &Path) -> HashMap<u64, PathBuf> {
+    let id = |path: PathBuf| Some((path.metadata().ok()?.ino(), path));
+    cgroup::within(group).into_iter().filter_map(id).collect()
 }
 
 fn canonical(address: SocketAddr) -> SocketAddr {
@@ -112,34 +126,33 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 }
 
 impl Seen {
-    fn new(connection: Connection, now: Instant) -> Self {
-        Self { connection, since: now, answered: false, sure: false, pause: Duration::ZERO }
+    fn new(connection: Connection, caller: Option<PathBuf>, now: Instant) -> Self {
+        Self { connection, since: now, answered: false, sure: false, pause: Duration::ZERO, caller }
     }
 
-    /// Looks once, within the namespace, and ends it if it rests; did it?
-    fn step(&mut self, quiet: Duration, may_end: bool, group: &Path) -> io::Result<bool> {
+    /// Looks once, within the namespace, and ends it if it rests.
+    fn step(&mut self, quiet: Duration, may_end: bool) -> io::Result<Step> {
         let now = self.connection.again()?;
         if !self.rests(&now, Instant::now(), quiet) || !may_end {
-            return Ok(false);
+            return Ok(Step::Busy);
         }
-        if self.since.elapsed() < IDLE && !self.is_let_be(group)? {
-            return Ok(false);
-        }
+        let for_so_long = now.idle.max(self.since.elapsed());
+        let callers = self.caller.as_deref().map(cgroup::processes).unwrap_or_default();
+        let asleep = match threads::look(&callers) {
+            Look::Asleep(asleep) => Some(asleep),
+            Look::Unknown if for_so_long >= UNSURE => None,
+            Look::Unknown | Look::Awake if for_so_long >= FORCED => None,
+            Look::Unknown | Look::Awake => return Ok(Step::Left),
+        };
         let now = self.connection.again()?;
         if now.received != self.connection.received || now.unread {
-            return Ok(false);
+            return Ok(Step::Busy);
+        }
+        if asleep.is_some_and(|asleep| !asleep.still()) {
+            return Ok(Step::Left);
         }
         // Nothing in between: what comes now is lost.
-        now.destroy().map(|()| true)
-    }
-
-    /// Is nobody about to write a request here, as far as can be seen: who has one to read, or has read one?
-    fn is_let_be(&self, group: &Path) -> io::Result<bool> {
-        let callers = callers(&self.connection, group)?;
-        let asleep = Asleep::all(&callers);
-        let unseen = callers.is_empty() && self.since.elapsed() >= UNSURE;
-        let nothing_to_read = !connections()?.iter().any(|one| one.unread);
-        Ok(nothing_to_read && asleep.map_or(unseen, |asleep| asleep.still()))
+        now.destroy().map(|()| Step::Ended)
     }
 
     fn rests(&mut self, now: &Connection, at: Instant, wanted: Duration) -> bool {
@@ -172,7 +185,7 @@ mod tests {
         let at = "127.0.0.1:1".parse().unwrap();
         let connection = Connection::of(at, at);
         let begun = Instant::now();
-        let mut seen = Seen::new(connection, begun);
+        let mut seen = Seen::new(connection, None, begun);
         let mut rests = false;
         for (millis, received, sent) in steps {
             let mut now = connection;

@@ -2,12 +2,24 @@
 //! write nothing. It refuses to know what they would write.
 
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::FileExt;
 
-/// Processes and threads that are looked at: with more of them a look would take longer than what it is to exclude.
+/// Threads that are looked at: with more of them a look would take longer than what it is to exclude.
 const LOOKED_AT: usize = 256;
-/// A line of numbers.
+/// What is read of `/proc/PID/task/TID/schedstat`, and of `stat` behind the name.
 const LINE: usize = 128;
+
+/// What a look came to.
+#[derive(Debug)]
+pub(super) enum Look {
+    /// All of them sleep.
+    Asleep(Asleep),
+    /// One of them runs, or is about to.
+    Awake,
+    /// There is none, there are too many, or the kernel does not tell.
+    Unknown,
+}
 
 /// Threads that slept when they were looked at.
 #[derive(Debug)]
@@ -15,48 +27,83 @@ pub(super) struct Asleep(Vec<Thread>);
 
 #[derive(Debug)]
 struct Thread {
-    /// `/proc/PID/task/TID/schedstat`: nanoseconds that it ran and waited, and how often it was given a processor.
+    /// `stat` (proc(5)): among others its state, which is another one as soon as it is woken.
+    state: File,
+    /// `schedstat`: how long it ran and waited, and how often it was given a processor (CONFIG_SCHED_INFO).
     turns: File,
     seen: u64,
 }
 
-impl Asleep {
-    /// Looks at all of them; nothing where one of them runs or wants to, or cannot be looked at.
-    pub(super) fn all(processes: &[u32]) -> Option<Self> {
-        let mut threads = Vec::new();
-        for pid in processes {
-            for entry in fs::read_dir(format!("/proc/{pid}/task")).ok()? {
-                let task = entry.ok()?.path();
-                let turns = File::open(task.join("schedstat")).ok()?;
-                // Its turns first: one that has had another since, and sleeps again, is told by the next look.
-                let seen = read(&turns)?;
-                if threads.len() == LOOKED_AT || !sleeps(&fs::read_to_string(task.join("stat")).ok()?) {
-                    return None;
-                }
-                threads.push(Thread { turns, seen });
-            }
+/// Looks at all threads of these processes.
+pub(super) fn look(processes: &[u32]) -> Look {
+    let mut threads = Vec::new();
+    for pid in processes {
+        match of(*pid, &mut threads) {
+            Ok(true) => {}
+            Ok(false) => return Look::Awake,
+            Err(error) if is_unseen(&error) => return Look::Unknown,
+            // Threads end, so others run.
+            Err(_) => return Look::Awake,
         }
-        (!threads.is_empty()).then_some(Self(threads))
     }
+    if threads.is_empty() { Look::Unknown } else { Look::Asleep(Asleep(threads)) }
+}
 
-    /// Nobody has had a turn since. A few microseconds for each.
+fn is_unseen(error: &io::Error) -> bool {
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, Unsupported};
+    matches!(error.kind(), PermissionDenied | QuotaExceeded | Unsupported)
+}
+
+/// Adds the threads of a process; do they sleep?
+fn of(pid: u32, threads: &mut Vec<Thread>) -> io::Result<bool> {
+    for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let task = entry?.path();
+        let (state, turns) = (File::open(task.join("stat"))?, File::open(task.join("schedstat"))?);
+        // Its turns first: one that has another one after that, and sleeps again, is found out by the next look.
+        let thread = Thread { seen: count(&turns)?, state, turns };
+        if threads.len() == LOOKED_AT {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        if !sleeps(&thread.state)? {
+            return Ok(false);
+        }
+        threads.push(thread);
+    }
+    Ok(true)
+}
+
+impl Asleep {
+    /// Nobody has had a turn since, or is waiting for one. Some microseconds for each.
     pub(super) fn still(&self) -> bool {
-        self.0.iter().all(|thread| read(&thread.turns) == Some(thread.seen))
+        // The slower look first, so that the last one is as short as can be.
+        self.0.iter().all(|thread| sleeps(&thread.state).unwrap_or(false))
+            && self.0.iter().all(|thread| count(&thread.turns).is_ok_and(|turns| turns == thread.seen))
     }
 }
 
-/// How often it was given a processor; nothing for one that is gone, and where the kernel does not count it
-/// (CONFIG_SCHED_INFO).
-fn read(turns: &File) -> Option<u64> {
+/// How often it was given a processor.
+fn count(turns: &File) -> io::Result<u64> {
     let mut line = [0; LINE];
-    let length = turns.read_at(&mut line, 0).ok()?;
-    let text = std::str::from_utf8(line.get(..length)?).ok()?;
-    text.split_ascii_whitespace().nth(2)?.parse().ok().filter(|turns| *turns > 0)
+    let text = read(turns, &mut line)?;
+    let counted = text.split_ascii_whitespace().nth(2).and_then(|turns| turns.parse().ok());
+    // Of one that waits to be heard of there is something to count, where the kernel counts.
+    counted.filter(|turns| *turns > 0).ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
-/// From `/proc/PID/task/TID/stat` (proc(5)): the state follows the name, which may hold anything.
-fn sleeps(stat: &str) -> bool {
+fn sleeps(state: &File) -> io::Result<bool> {
+    let mut line = [0; LINE];
+    Ok(is_asleep(&read(state, &mut line)?))
+}
+
+/// The state follows the name, which may hold anything.
+fn is_asleep(stat: &str) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['S', 'I']))
+}
+
+fn read(file: &File, line: &mut [u8]) -> io::Result<String> {
+    let length = file.read_at(line, 0)?;
+    // A name may be cut, or be no text at all.
+    Ok(String::from_utf8_lossy(line.get(..length).unwrap_or_default()).into_owned())
 }
 
 #[cfg(test)]
@@ -71,14 +118,15 @@ mod tests {
         let mut cat = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let begun = Instant::now();
         let asleep = loop {
-            if let Some(asleep) = Asleep::all(&[cat.id()]).filter(Asleep::still) {
+            if let Look::Asleep(asleep) = look(&[cat.id()])
+                && asleep.still()
+            {
                 break asleep;
             }
             assert!(begun.elapsed() < Duration::from_secs(10));
             std::thread::yield_now();
         };
-        assert!(asleep.still());
-        std::io::Write::write_all(cat.stdin.as_mut().unwrap(), b"x").unwrap();
+        io::Write::write_all(cat.stdin.as_mut().unwrap(), b"x").unwrap();
         while asleep.still() {
             assert!(begun.elapsed() < Duration::from_secs(20));
             std::thread::yield_now();
@@ -86,19 +134,20 @@ mod tests {
         drop(cat.stdin.take());
         cat.wait().unwrap();
         assert!(!asleep.still(), "one that is gone");
+        assert!(matches!(look(&[cat.id()]), Look::Awake));
     }
 
     #[test]
-    fn who_looks_does_not_sleep_and_nobody_is_not_asleep() {
-        assert!(Asleep::all(&[std::process::id()]).is_none());
-        assert!(Asleep::all(&[]).is_none());
+    fn who_looks_does_not_sleep_and_of_nobody_nothing_is_known() {
+        assert!(matches!(look(&[std::process::id()]), Look::Awake));
+        assert!(matches!(look(&[]), Look::Unknown));
     }
 
     #[test]
     fn a_state_is_read_behind_any_name() {
-        assert!(sleeps("7 (a) R (b)) S 1 2"));
-        assert!(!sleeps("7 (a) S 1) R 1 2"));
-        assert!(!sleeps("7 (a) D 1"));
-        assert!(!sleeps(""));
+        assert!(is_asleep("7 (a) R (b)) S 1 2"));
+        assert!(!is_asleep("7 (a) S 1) R 1 2"));
+        assert!(!is_asleep("7 (a) D 1"));
+        assert!(!is_asleep(""));
     }
 }

@@ -72,6 +72,20 @@ def open_connection(name, address, port):
     return ask(kept[name], "/opened")
 
 
+spinning = threading.Event()
+
+
+def spin():
+    spinning.set()
+
+    def go_on():
+        while spinning.is_set():
+            pass
+
+    threading.Thread(target=go_on, daemon=True).start()
+    return "spins"
+
+
 def datagram(how, address, port):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         if how == "sendto":
@@ -94,6 +108,8 @@ commands = {
     "again": lambda name: ask(kept[name], "/again"),
     "hang_up": lambda name: kept.pop(name).close() or "hung up",
     "datagram": datagram,
+    "spin": spin,
+    "rest": lambda: spinning.clear() or "rests",
 }
 print("ready", flush=True)
 for line in sys.stdin:

@@ -206,6 +206,26 @@ fn the_next_agent_takes_over_what_was_left_and_nothing_stays_when_the_pod_is_gon
 }
 
 #[test]
+fn what_is_brought_back_is_not_ended_while_its_caller_is_awake() {
+    let mut case = Case::new("awake");
+    case.application("app");
+    let listener = case.listener();
+    drop(case.fall_back(&listener));
+    drop(listener);
+    let ours = BTreeSet::from([OURS.parse().unwrap()]);
+    assert_eq!(case.does("spin"), "spins");
+    assert_eq!(case.does("open kept 127.0.0.1 4143"), "app 127.0.0.1");
+    let bring = |case: &Case, patience| bring_back(&case.netns, &case.pod.group.path, &ours, patience).unwrap();
+    let back = bring(&case, Duration::from_millis(500));
+    assert_eq!((back.ended, back.busy), (0, 1));
+    assert_eq!(case.does("again kept"), "app 127.0.0.1");
+    assert_eq!(case.does("rest"), "rests");
+    let back = bring(&case, Duration::from_millis(1_900));
+    assert_eq!((back.ended, back.busy), (1, 0));
+    assert_ne!(case.does("again kept"), "app 127.0.0.1");
+}
+
+#[test]
 fn the_application_answers_at_once_when_we_step_aside_though_our_socket_is_there() {
     let mut case = Case::new("aside");
     case.application("app");
