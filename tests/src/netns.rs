@@ -29,6 +29,11 @@ impl Namespace {
         Ok(namespace)
     }
 
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The file that stands for it.
     pub fn file(&self) -> PathBuf {
         PathBuf::from("/run/netns").join(&self.name)
