@@ -75,9 +75,12 @@ fn two_hundred_and_fifty_pods_are_captured_within_seconds_and_in_little_memory()
     sleep(REST);
     let busy = (used(worker) + used(agent.keeper()) - before) / since.elapsed().as_secs_f64();
     let resident = memory::resident(worker).unwrap() + memory::resident(agent.keeper()).unwrap();
+    let divided = memory::proportional(worker).unwrap() + memory::proportional(agent.keeper()).unwrap();
     println!(
-        "{PODS} pods held {took:?} after the start, for {spent} s of a processor; {} MiB resident, {:.2} % of a processor idle, {} descriptors, {} threads",
+        "{PODS} pods held {took:?} after the start, for {spent} s of a processor; {} MiB resident ({} with what both \
+         processes share counted once), {:.2} % of a processor idle, {} descriptors, {} threads",
         resident >> 20,
+        divided >> 20,
         busy * 100.0,
         descriptors(worker),
         threads(worker)
