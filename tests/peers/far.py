@@ -11,15 +11,21 @@ CLONE_NEWNET, TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x40000000, 0x400454CA, 0x1, 0x100
 MTU = 9000
 
 
+def tun():
+    try:
+        return os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+    except FileNotFoundError:
+        # Not every machine shows it: a node of our own.
+        with tempfile.TemporaryDirectory() as folder:
+            os.mknod(folder + "/tun", stat.S_IFCHR | 0o600, os.makedev(10, 200))
+            return os.open(folder + "/tun", os.O_RDWR | os.O_NONBLOCK)
+
+
 def device(namespace, address):
     with open("/run/netns/" + namespace) as file:
         if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), "setns")
-    # Not every machine shows it: a node of our own.
-    with tempfile.TemporaryDirectory() as folder:
-        tun = folder + "/tun"
-        os.mknod(tun, stat.S_IFCHR | 0o600, os.makedev(10, 200))
-        made = os.open(tun, os.O_RDWR | os.O_NONBLOCK)
+    made = tun()
     fcntl.ioctl(made, TUNSETIFF, struct.pack("16sH22x", b"far0", IFF_TUN | IFF_NO_PI))
     for words in (["addr", "add", address, "dev", "far0"], ["link", "set", "far0", "mtu", str(MTU), "txqueuelen", "20000", "up"]):
         subprocess.run(["ip", *words], check=True)
