@@ -85,8 +85,9 @@ impl Turns {
 
     /// A turn. `Ready`: nothing is left.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // Before the queue is looked at: whoever wakes one later finds it.
-        *self.woken.waker() = Some(cx.waker().clone());
+        // Who is woken meanwhile, by itself mostly, is in the queue: woken at once, all of them would have dozens of turns
+        // before the runtime looks at any socket.
+        *self.woken.waker() = None;
         let began = Instant::now();
         loop {
             let Some(number) = self.woken.queue().pop_front() else { break };
@@ -98,13 +99,14 @@ impl Turns {
             }
             // The runtime's own measure of what a task may do is spent, or time is up.
             if !coop::has_budget_remaining() || began.elapsed() >= TURN {
-                if !self.woken.queue().is_empty() {
-                    // Goes on after the runtime has looked at all sockets: others may have become ready. Woken at once
-                    // it would run dozens of turns before that.
-                    let _ = std::pin::pin!(yield_now()).poll(cx);
-                }
                 break;
             }
+        }
+        // Before the queue is looked at: whoever is woken later finds it.
+        *self.woken.waker() = Some(cx.waker().clone());
+        if !self.woken.queue().is_empty() {
+            // Goes on after the runtime has looked at all sockets: others may have become ready.
+            let _ = std::pin::pin!(yield_now()).poll(cx);
         }
         if self.tasks.is_empty() { Poll::Ready(()) } else { Poll::Pending }
     }
@@ -155,6 +157,29 @@ mod tests {
             assert!(turns.poll(&mut Context::from_waker(&waker)).is_pending());
         }
         assert!(counts.iter().all(|count| count.get() <= 2), "nobody runs again before all have run");
+    }
+
+    #[test]
+    fn between_two_looks_at_the_sockets_one_that_is_always_busy_has_one_turn() {
+        const LOOKS: usize = 20;
+        let (taken, mut turns) = (Rc::new(Cell::new(0)), Turns::default());
+        turns.add(busy(Rc::default(), TURN));
+        turns.add(busy(Rc::default(), TURN));
+        let count = Rc::clone(&taken);
+        let group = poll_fn(move |cx| {
+            count.set(count.get() + 1);
+            turns.poll(cx)
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let local = tokio::task::LocalSet::new();
+        local.spawn_local(group);
+        local.block_on(&runtime, async {
+            for _ in 0..LOOKS {
+                // It goes on when the runtime has looked.
+                yield_now().await;
+            }
+        });
+        assert!((1..=2 * LOOKS).contains(&taken.get()), "{} turns", taken.get());
     }
 
     #[test]
