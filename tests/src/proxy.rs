@@ -21,6 +21,17 @@ pub struct Proxy {
     _folder: Folder,
 }
 
+/// Where a proxy that was started by other means listens first.
+///
+/// # Errors
+/// When it does not say so.
+pub fn address(process: &Process) -> Result<SocketAddr> {
+    process.line(Stream::Err, "its address", |line| {
+        let (_, address) = line.split_once("listening on ")?;
+        address.split([',', ' ']).next()?.parse().ok()
+    })
+}
+
 impl Proxy {
     /// Starts one before `upstream`, on a free port of 127.0.0.1.
     ///
@@ -56,10 +67,7 @@ impl Proxy {
         let mut command = nodetap::command(&["proxy"]);
         command.args(listeners).arg("--out");
         let process = Process::start(command.arg(&out).args(options))?;
-        let address = process.line(Stream::Err, "its address", |line| {
-            let (_, address) = line.split_once("listening on ")?;
-            address.split([',', ' ']).next()?.parse().ok()
-        })?;
+        let address = address(&process)?;
         Ok(Self { process, address, out, _folder: folder })
     }
 

@@ -6,10 +6,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::look::by_id;
 use super::namespace::{Namespace, within};
 use super::older::Reset;
 use super::threads::{self, Look};
@@ -113,12 +113,6 @@ pub fn bring_back(
 fn quiet_after(elapsed: Duration) -> Duration {
     let times = u32::try_from(elapsed.as_millis() / HALVED.as_millis()).unwrap_or(u32::MAX);
     QUIET.checked_div(1u32.checked_shl(times).unwrap_or(u32::MAX)).map_or(LEAST, |quiet| quiet.max(LEAST))
-}
-
-/// A control group and those within it, by what the kernel calls them.
-fn by_id(group: &Path) -> HashMap<u64, PathBuf> {
-    let id = |path: PathBuf| Some((path.metadata().ok()?.ino(), path));
-    cgroup::within(group).into_iter().filter_map(id).collect()
 }
 
 fn canonical(address: SocketAddr) -> SocketAddr {

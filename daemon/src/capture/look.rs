@@ -158,8 +158,13 @@ fn apply(
     }
 }
 
-/// The kernel's identifiers of these control groups and of all within them: the inodes of their directories.
+/// The kernel's identifiers of these control groups and of all within them.
 pub(super) fn ids(groups: &[PathBuf]) -> HashSet<u64> {
-    let id = |path: &Path| path.metadata().ok().map(|metadata| metadata.ino());
-    groups.iter().flat_map(|group| cgroup::within(group)).filter_map(|path| id(&path)).collect()
+    groups.iter().flat_map(|group| by_id(group)).map(|(id, _)| id).collect()
+}
+
+/// A control group and all within it, by the kernel's identifiers: the inodes of their directories.
+pub(super) fn by_id(group: &Path) -> HashMap<u64, PathBuf> {
+    let id = |path: PathBuf| Some((path.metadata().ok()?.ino(), path));
+    cgroup::within(group).into_iter().filter_map(id).collect()
 }

@@ -4,7 +4,7 @@ use nodetap_tests::folder::Folder;
 use nodetap_tests::netns::Namespace;
 use nodetap_tests::process::{Process, Stream};
 use nodetap_tests::wait::{DEADLINE, eventually};
-use nodetap_tests::{machine, nodetap, origin, peers};
+use nodetap_tests::{machine, nodetap, origin, peers, proxy};
 
 /// One way, in milliseconds.
 const FAR: &str = "25";
@@ -37,14 +37,9 @@ fn of_an_upstream_that_is_far_away_as_much_is_on_its_way_as_without_us() {
     let serve = far.enter(origin::python("far.py").unwrap().args(["serve", UPSTREAM, BYTES]));
     let server = Process::start(&mut { serve }).unwrap();
     let port = peers::port(&server).unwrap().to_string();
-    let mut proxy = nodetap::command(&["proxy", "--reverse", &format!("127.0.0.1:0={UPSTREAM}:{port}"), "--out"]);
-    let proxy = Process::start(&mut near.enter(proxy.arg(folder.join("out")))).unwrap();
-    let ours = proxy
-        .line(Stream::Err, "its address", |line| {
-            let (_, address) = line.split_once("listening on 127.0.0.1:")?;
-            Some(address.split([',', ' ']).next()?.to_owned())
-        })
-        .unwrap();
+    let mut command = nodetap::command(&["proxy", "--reverse", &format!("127.0.0.1:0={UPSTREAM}:{port}"), "--out"]);
+    let running = Process::start(&mut near.enter(command.arg(folder.join("out")))).unwrap();
+    let ours = proxy::address(&running).unwrap().port().to_string();
     let mut asked = 0;
     // What is told of a program's sockets is remembered for its next ones: the first is for nothing.
     on_their_way(&mut wire, &mut asked, &near, UPSTREAM, &port);

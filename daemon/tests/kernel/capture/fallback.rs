@@ -87,6 +87,12 @@ impl Case {
         fallback
     }
 
+    /// What an agent leaves that was there and is gone.
+    fn leave(&self) {
+        let listener = self.listener();
+        drop(self.fall_back(&listener));
+    }
+
     fn does(&mut self, command: &str) -> String {
         self.actor.does(&self.pod, command)
     }
@@ -159,9 +165,7 @@ fn an_agent_that_is_stopped_steps_aside_though_its_listener_would_take_connectio
 fn an_application_that_restarts_while_nobody_runs_answers_again() {
     let mut case = Case::new("restart");
     case.application("old");
-    let listener = case.listener();
-    drop(case.fall_back(&listener));
-    drop(listener);
+    case.leave();
     assert_eq!(case.get(), "old 127.0.0.1");
     assert_eq!(case.does("close old"), "closed");
     assert_eq!(case.get(), "error ConnectionRefusedError");
@@ -177,9 +181,7 @@ fn an_application_that_restarts_while_nobody_runs_answers_again() {
 fn the_next_agent_takes_over_what_was_left_and_nothing_stays_when_the_pod_is_gone() {
     let mut case = Case::new("next");
     case.application("app");
-    let listener = case.listener();
-    drop(case.fall_back(&listener));
-    drop(listener);
+    case.leave();
     // Its caller keeps one connection, and one more comes and goes.
     assert_eq!(case.does("open kept 127.0.0.1 4143"), "app 127.0.0.1");
     assert_eq!(case.get(), "app 127.0.0.1");
@@ -209,9 +211,7 @@ fn the_next_agent_takes_over_what_was_left_and_nothing_stays_when_the_pod_is_gon
 fn what_is_brought_back_is_not_ended_while_its_caller_is_awake() {
     let mut case = Case::new("awake");
     case.application("app");
-    let listener = case.listener();
-    drop(case.fall_back(&listener));
-    drop(listener);
+    case.leave();
     let ours = BTreeSet::from([OURS.parse().unwrap()]);
     assert_eq!(case.does("spin"), "spins");
     assert_eq!(case.does("open kept 127.0.0.1 4143"), "app 127.0.0.1");
