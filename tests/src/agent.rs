@@ -153,6 +153,20 @@ impl<'a> Agent<'a> {
         found.with_context(|| format!("{state}; at last: {last}; it said: {}", self.process.so_far(Stream::Err)))
     }
 
+    /// Waits until all of these pods are in this state.
+    ///
+    /// # Errors
+    /// With what the agent says of them, when they are not.
+    pub fn until_all(&self, pods: &[BarePod<'_>], state: &str) -> Result<()> {
+        let mut last = Vec::new();
+        let found = eventually(DEADLINE, "the state of pods", || {
+            last = self.targets().ok()?;
+            let is_so = |pod: &BarePod<'_>| last.iter().any(|one| one["uid"] == pod.uid() && one["state"] == state);
+            pods.iter().all(is_so).then_some(())
+        });
+        found.with_context(|| format!("{state}; at last: {last:?}; it said: {}", self.process.so_far(Stream::Err)))
+    }
+
     /// The keeper's process id.
     pub fn keeper(&self) -> u32 {
         self.process.pid()

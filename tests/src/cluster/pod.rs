@@ -229,7 +229,7 @@ impl<'a> BarePod<'a> {
     /// # Errors
     /// When it cannot be started, or there is no such container.
     pub fn start(&self, container: &str, command: &Command) -> Result<Inside> {
-        const JOIN: &str = "echo 0 > \"$1/cgroup.procs\"; shift; exec \"$@\"";
+        const JOIN: &str = r#"echo 0 > "$1/cgroup.procs"; shift; exec "$@""#;
         let cgroup = self.cgroup_inside(container)?.display().to_string();
         let mut words: Vec<String> = ["sh", "-euc", JOIN, "sh", &cgroup].map(str::to_owned).to_vec();
         if self.sandbox.networked() {
@@ -241,6 +241,26 @@ impl<'a> BarePod<'a> {
             words.push("--".to_owned());
         }
         self.cluster.start(&prefixed(&words, command))
+    }
+
+    /// As [`BarePod::start`], in a container of each of many pods that have networks of their own: in a fraction of the
+    /// time. What they print, one process prints, which lasts as long as any of them.
+    ///
+    /// # Errors
+    /// As [`BarePod::start`].
+    pub fn start_in_all(pods: &[Self], container: &str, command: &Command) -> Result<Inside> {
+        const EACH: &str = r#"
+            places=$1; shift
+            while read -r netns cgroup; do
+                (echo 0 > "$cgroup/cgroup.procs"; exec nsenter --net="/run/netns/$netns" -- "$@") &
+            done <<A
+$places
+A
+            wait"#;
+        let place = |pod: &Self| Ok(format!("{} {}", pod.sandbox.netns, pod.cgroup_inside(container)?.display()));
+        let places = pods.iter().map(place).collect::<Result<Vec<_>>>()?.join("\n");
+        let words: Vec<String> = ["sh", "-euc", EACH, "sh", &places].map(str::to_owned).to_vec();
+        pods.first().context("no pods")?.cluster.start(&prefixed(&words, command))
     }
 
     /// Connects from the pod.

@@ -13,20 +13,28 @@ const LAST: u32 = 250;
 const SCRIPT: &str = include_str!("sandbox.sh");
 /// Ends everything in the control groups of pods and removes them, then their networks: one line a pod, CGROUP NUMBER NETNS.
 const REMOVE: &str = r#"
-echo "$1" | while read -r cgroup number netns; do
+left=$(echo "$1" | cut -d' ' -f1)
+for cgroup in $left; do
     if [ -d "$cgroup" ]; then echo 1 > "$cgroup/cgroup.kill"; fi
 done
-echo "$1" | while read -r cgroup number netns; do
-    for try in $(seq 500); do
-        [ -d "$cgroup" ] || break
-        find "$cgroup" -depth -type d -exec rmdir {} + 2> /dev/null && break
-        sleep 0.01
-    done
-    [ "$netns" = - ] && continue
-    ip link del "v$number" || true
-    if [ -e "/run/netns/$netns.user" ]; then umount "/run/netns/$netns.user"; rm "/run/netns/$netns.user"; fi
-    ip netns del "$netns"
+tries=500
+while
+    still=
+    for cgroup in $left; do if [ -d "$cgroup" ]; then still="$still $cgroup"; fi; done
+    left=$still
+    [ -n "$left" ] && [ "$tries" -gt 0 ]
+do
+    find $left -depth -type d -exec rmdir {} + 2> /dev/null || sleep 0.01
+    tries=$((tries - 1))
 done
+networked=$(echo "$1" | grep -v ' -$' || true)
+[ -n "$networked" ] || exit 0
+echo "$networked" | while read -r cgroup number netns; do
+    if [ -e "/run/netns/$netns.user" ]; then umount "/run/netns/$netns.user"; rm "/run/netns/$netns.user"; fi
+done
+# A cable may be gone already.
+echo "$networked" | while read -r cgroup number netns; do echo "link del v$number"; done | ip -force -batch - || true
+echo "$networked" | while read -r cgroup number netns; do echo "netns del $netns"; done | ip -batch -
 "#;
 /// Ends everything in a container's control group and removes it.
 const END: &str = r#"

@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 use nodetap_tests::agent::{Agent, Node};
 use nodetap_tests::bars::bar;
 use nodetap_tests::cluster::Cluster;
+use nodetap_tests::cluster::load::traffic;
 use nodetap_tests::cluster::pod::BarePod;
+use nodetap_tests::process::Stream;
 use nodetap_tests::wait::{DEADLINE, eventually};
 use nodetap_tests::{http, memory, records};
 use serde_json::{Value, json};
 
-use crate::support::{annotated, answering, asks, serving};
+use crate::support::{TRAFFIC, annotated, asks, serving};
 
 const PODS: usize = 250;
 /// How long it is watched while it rests.
@@ -103,9 +105,11 @@ fn churn(shop: &str, lane: &str, agent: &Agent, peer: &BarePod<'_>, lasts: Durat
     let numbers: Vec<u32> = pods.iter().map(BarePod::number).collect();
     let (mut asked, begun) = (0, Instant::now());
     for turn in 0.. {
-        let servers: Vec<_> = pods.iter().map(answering).collect();
+        let servers = BarePod::start_in_all(&pods, "app", &traffic(TRAFFIC, &["serve", "8080"])).unwrap();
+        let listening = || servers.so_far(Stream::Out).lines().filter(|line| *line == "listening").count();
+        eventually(DEADLINE, "that all listen", || (listening() == pods.len()).then_some(())).unwrap();
+        agent.until_all(&pods, "capturing").unwrap();
         for (number, web) in pods.iter().enumerate() {
-            agent.until(web, "capturing").unwrap();
             let at = format!("{}:8080", web.address()).parse().unwrap();
             http::get_over(peer.dial(at).unwrap(), &format!("/{lane}-{turn}-{number}")).unwrap();
         }
