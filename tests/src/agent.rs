@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::slice;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -145,26 +146,23 @@ impl<'a> Agent<'a> {
     /// # Errors
     /// With what the agent says of it, when it is not.
     pub fn until(&self, pod: &BarePod<'_>, state: &str) -> Result<Value> {
-        let mut last = Value::Null;
-        let found = eventually(DEADLINE, "a pod's state", || {
-            last = self.targets().ok()?.into_iter().find(|target| target["uid"] == pod.uid())?;
-            (last["state"] == state).then(|| last.clone())
-        });
-        found.with_context(|| format!("{state}; at last: {last}; it said: {}", self.process.so_far(Stream::Err)))
+        self.until_all(slice::from_ref(pod), state)?.pop().context("no pod")
     }
 
-    /// Waits until all of these pods are in this state.
+    /// As [`Agent::until`], for all of these pods with one look at a time.
     ///
     /// # Errors
     /// With what the agent says of them, when they are not.
-    pub fn until_all(&self, pods: &[BarePod<'_>], state: &str) -> Result<()> {
+    pub fn until_all(&self, pods: &[BarePod<'_>], state: &str) -> Result<Vec<Value>> {
         let mut last = Vec::new();
         let found = eventually(DEADLINE, "the state of pods", || {
             last = self.targets().ok()?;
-            let is_so = |pod: &BarePod<'_>| last.iter().any(|one| one["uid"] == pod.uid() && one["state"] == state);
-            pods.iter().all(is_so).then_some(())
+            last.retain(|target| pods.iter().any(|pod| target["uid"] == pod.uid()));
+            (last.len() == pods.len() && last.iter().all(|target| target["state"] == state)).then(|| last.clone())
         });
-        found.with_context(|| format!("{state}; at last: {last:?}; it said: {}", self.process.so_far(Stream::Err)))
+        found.with_context(|| {
+            format!("{state}; at last: {}; it said: {}", Value::from(last), self.process.so_far(Stream::Err))
+        })
     }
 
     /// The keeper's process id.

@@ -232,35 +232,43 @@ impl<'a> BarePod<'a> {
         const JOIN: &str = r#"echo 0 > "$1/cgroup.procs"; shift; exec "$@""#;
         let cgroup = self.cgroup_inside(container)?.display().to_string();
         let mut words: Vec<String> = ["sh", "-euc", JOIN, "sh", &cgroup].map(str::to_owned).to_vec();
-        if self.sandbox.networked() {
-            let netns = format!("/run/netns/{}", self.sandbox.netns);
-            words.extend(["nsenter".to_owned(), format!("--net={netns}")]);
-            if self.sandbox.users {
-                words.extend([format!("--user={netns}.user"), "-S0".to_owned(), "-G0".to_owned()]);
-            }
-            words.push("--".to_owned());
-        }
+        words.extend(self.entering());
         self.cluster.start(&prefixed(&words, command))
     }
 
-    /// As [`BarePod::start`], in a container of each of many pods that have networks of their own: in a fraction of the
-    /// time. What they print, one process prints, which lasts as long as any of them.
+    /// As [`BarePod::start`], in a container of each of many pods: in a fraction of the time. What they print, one process
+    /// prints, which lasts as long as any of them.
     ///
     /// # Errors
     /// As [`BarePod::start`].
     pub fn start_in_all(pods: &[Self], container: &str, command: &Command) -> Result<Inside> {
         const EACH: &str = r#"
             places=$1; shift
-            while read -r netns cgroup; do
-                (echo 0 > "$cgroup/cgroup.procs"; exec nsenter --net="/run/netns/$netns" -- "$@") &
+            while read -r cgroup entering; do
+                (echo 0 > "$cgroup/cgroup.procs"; exec $entering "$@") &
             done <<A
 $places
 A
             wait"#;
-        let place = |pod: &Self| Ok(format!("{} {}", pod.sandbox.netns, pod.cgroup_inside(container)?.display()));
+        let place =
+            |pod: &Self| Ok(format!("{} {}", pod.cgroup_inside(container)?.display(), pod.entering().join(" ")));
         let places = pods.iter().map(place).collect::<Result<Vec<_>>>()?.join("\n");
         let words: Vec<String> = ["sh", "-euc", EACH, "sh", &places].map(str::to_owned).to_vec();
         pods.first().context("no pods")?.cluster.start(&prefixed(&words, command))
+    }
+
+    /// What leads a command into its namespaces.
+    fn entering(&self) -> Vec<String> {
+        if !self.sandbox.networked() {
+            return Vec::new();
+        }
+        let netns = format!("/run/netns/{}", self.sandbox.netns);
+        let mut words = vec!["nsenter".to_owned(), format!("--net={netns}")];
+        if self.sandbox.users {
+            words.extend([format!("--user={netns}.user"), "-S0".to_owned(), "-G0".to_owned()]);
+        }
+        words.push("--".to_owned());
+        words
     }
 
     /// Connects from the pod.

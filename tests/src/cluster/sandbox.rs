@@ -11,9 +11,9 @@ use super::host::Host;
 /// Addresses end in a byte between 1 and this.
 const LAST: u32 = 250;
 const SCRIPT: &str = include_str!("sandbox.sh");
-/// Ends everything in the control groups of pods and removes them, then their networks: one line a pod, CGROUP NUMBER NETNS.
-const REMOVE: &str = r#"
-left=$(echo "$1" | cut -d' ' -f1)
+/// Ends everything in control groups, one a line, and removes them with those below them.
+const END: &str = r#"
+left=$1
 for cgroup in $left; do
     if [ -d "$cgroup" ]; then echo 1 > "$cgroup/cgroup.kill"; fi
 done
@@ -27,19 +27,15 @@ do
     find $left -depth -type d -exec rmdir {} + 2> /dev/null || sleep 0.01
     tries=$((tries - 1))
 done
-networked=$(echo "$1" | grep -v ' -$' || true)
-[ -n "$networked" ] || exit 0
-echo "$networked" | while read -r cgroup number netns; do
+"#;
+/// Removes the networks of pods, one line a pod: NUMBER NETNS.
+const UNPLUG: &str = r#"
+echo "$2" | while read -r number netns; do
     if [ -e "/run/netns/$netns.user" ]; then umount "/run/netns/$netns.user"; rm "/run/netns/$netns.user"; fi
 done
 # A cable may be gone already.
-echo "$networked" | while read -r cgroup number netns; do echo "link del v$number"; done | ip -force -batch - || true
-echo "$networked" | while read -r cgroup number netns; do echo "netns del $netns"; done | ip -batch -
-"#;
-/// Ends everything in a container's control group and removes it.
-const END: &str = r#"
-echo 1 > "$1/cgroup.kill"
-for try in $(seq 500); do rmdir "$1" 2> /dev/null && break; sleep 0.01; done
+echo "$2" | while read -r number netns; do echo "link del v$number"; done | ip -force -batch - || true
+echo "$2" | while read -r number netns; do echo "netns del $netns"; done | ip -batch -
 "#;
 
 /// A pod's place on the machine.
@@ -86,9 +82,12 @@ pub(super) fn make(host: &Host, sandboxes: &[(Sandbox, Vec<String>)]) -> Result<
 
 /// Ends and removes them, with all containers.
 pub(super) fn remove<'a>(host: &Host, sandboxes: impl IntoIterator<Item = &'a Sandbox>) -> Result<()> {
-    let line = |sandbox: &Sandbox| format!("{} {} {}", sandbox.cgroup.display(), sandbox.number, sandbox.netns);
-    let lines: Vec<String> = sandboxes.into_iter().map(line).collect();
-    host.script(REMOVE, &[&lines.join("\n")]).map(drop)
+    let sandboxes: Vec<&Sandbox> = sandboxes.into_iter().collect();
+    let groups: Vec<String> = sandboxes.iter().map(|sandbox| sandbox.cgroup.display().to_string()).collect();
+    let networked = sandboxes.iter().filter(|sandbox| sandbox.networked());
+    let networks: Vec<String> = networked.map(|sandbox| format!("{} {}", sandbox.number, sandbox.netns)).collect();
+    let script = if networks.is_empty() { END.to_owned() } else { [END, UNPLUG].concat() };
+    host.script(&script, &[&groups.join("\n"), &networks.join("\n")]).map(drop)
 }
 
 /// Ends everything of a container, and makes another control group.

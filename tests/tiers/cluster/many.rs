@@ -6,14 +6,12 @@ use std::time::{Duration, Instant};
 use nodetap_tests::agent::{Agent, Node};
 use nodetap_tests::bars::bar;
 use nodetap_tests::cluster::Cluster;
-use nodetap_tests::cluster::load::traffic;
 use nodetap_tests::cluster::pod::BarePod;
-use nodetap_tests::process::Stream;
 use nodetap_tests::wait::{DEADLINE, eventually};
 use nodetap_tests::{http, memory, records};
 use serde_json::{Value, json};
 
-use crate::support::{TRAFFIC, annotated, asks, serving};
+use crate::support::{all_answering, annotated, asks, serving};
 
 const PODS: usize = 250;
 /// How long it is watched while it rests.
@@ -105,9 +103,7 @@ fn churn(shop: &str, lane: &str, agent: &Agent, peer: &BarePod<'_>, lasts: Durat
     let numbers: Vec<u32> = pods.iter().map(BarePod::number).collect();
     let (mut asked, begun) = (0, Instant::now());
     for turn in 0.. {
-        let servers = BarePod::start_in_all(&pods, "app", &traffic(TRAFFIC, &["serve", "8080"])).unwrap();
-        let listening = || servers.so_far(Stream::Out).lines().filter(|line| *line == "listening").count();
-        eventually(DEADLINE, "that all listen", || (listening() == pods.len()).then_some(())).unwrap();
+        let servers = all_answering(&pods);
         agent.until_all(&pods, "capturing").unwrap();
         for (number, web) in pods.iter().enumerate() {
             let at = format!("{}:8080", web.address()).parse().unwrap();

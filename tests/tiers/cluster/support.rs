@@ -5,6 +5,7 @@ use nodetap_tests::cluster::load::traffic;
 use nodetap_tests::cluster::pod::{self, BarePod};
 use nodetap_tests::cluster::python::{ASK, python};
 use nodetap_tests::process::Stream;
+use nodetap_tests::wait::{DEADLINE, eventually};
 use serde_json::Value;
 
 /// The program that makes traffic.
@@ -28,6 +29,14 @@ pub(crate) fn answering(pod: &BarePod<'_>) -> Inside {
     let server = pod.start("app", &traffic(TRAFFIC, &["serve", "8080"])).unwrap();
     server.line(Stream::Out, "that it listens", |line| (line == "listening").then_some(())).unwrap();
     server
+}
+
+/// As [`answering`], for many pods at once.
+pub(crate) fn all_answering(pods: &[BarePod<'_>]) -> Inside {
+    let servers = BarePod::start_in_all(pods, "app", &traffic(TRAFFIC, &["serve", "8080"])).unwrap();
+    let listening = || servers.so_far(Stream::Out).lines().filter(|line| *line == "listening").count();
+    eventually(DEADLINE, "that all listen", || (listening() == pods.len()).then_some(())).unwrap();
+    servers
 }
 
 /// A server in the container that says who asks; it listens when this returns.
