@@ -16,6 +16,7 @@ pub(crate) mod pump;
 mod recent;
 mod server;
 pub(crate) mod session;
+mod tickets;
 mod unverified;
 mod verdicts;
 

@@ -13,11 +13,9 @@ use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 use super::pair::provider;
 use super::server::Acceptor;
 use super::session::Session;
+use super::tickets::Tickets;
 use super::verdicts::Verdicts;
 use super::{Authority, Error, Pair};
-
-/// Upstream sessions that are kept for resumption.
-const SESSIONS: usize = 1024;
 
 /// How outbound TLS is opened. One of it for all targets that share authority, roots and client certificate.
 #[derive(Debug)]
@@ -88,7 +86,7 @@ impl Connector {
         };
         let identity = Identity(identity.map(|pair| pair.certified()));
         let mut config = builder.with_client_cert_resolver(Arc::new(identity));
-        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        config.resumption = Resumption::store(Arc::new(Tickets::default()));
         Ok(Self(config))
     }
 

@@ -1,12 +1,12 @@
 //! What is opened: the record, what client and server see of each other, big and odd traffic.
 
 use std::io::{Read, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 
 use nodetap_core::exchange::{Outcome, Protocol};
-use rustls::HandshakeKind;
 use rustls::client::{EchGreaseConfig, EchMode};
 use rustls::server::Acceptor;
+use rustls::{HandshakeKind, ServerConnection};
 
 use super::harness::*;
 
@@ -118,6 +118,40 @@ fn sessions_are_resumed_for_their_own_name_only() {
         assert_ne!(kind("other.test"), HandshakeKind::Resumed);
         proxy.finish();
     }
+}
+
+#[test]
+fn sixteen_sessions_that_begin_at_once_are_resumed_with_the_server() {
+    const AT_ONCE: usize = 16;
+    let (ours, theirs) = (Ca::new("ours"), Ca::new("theirs"));
+    let (settings, all_asked) = (Arc::new(theirs.server(&[])), Barrier::new(AT_ONCE));
+    let kinds = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&kinds);
+    let address = serve(move |stream| {
+        // Nobody is given a ticket before everybody has used one.
+        stream.peek(&mut [0]).unwrap();
+        all_asked.wait();
+        let mut stream = Server::new(ServerConnection::new(Arc::clone(&settings)).unwrap(), stream);
+        hello(&mut stream);
+        seen.lock().unwrap().push(stream.conn.handshake_kind().unwrap());
+        goodbye_server(stream);
+    });
+    let proxy = Proxy::start(address, opening(&ours, &theirs, None));
+    let config = Arc::new(client(&ours, &[]));
+    for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+        std::thread::scope(|scope| {
+            for _ in 0..AT_ONCE {
+                scope.spawn(|| {
+                    let mut stream = proxy.tls(&config, "site.test");
+                    assert_eq!(get(&mut stream).unwrap(), "hello");
+                    goodbye(stream);
+                });
+            }
+        });
+        proxy.settle();
+        assert_eq!(std::mem::take(&mut *kinds.lock().unwrap()), [kind; AT_ONCE]);
+    }
+    proxy.finish();
 }
 
 #[test]
