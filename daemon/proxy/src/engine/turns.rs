@@ -3,6 +3,7 @@
 //! have a thousand turns where another has one.
 
 use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +23,7 @@ pub(super) struct Turns {
     tasks: HashMap<u64, (Task, Arc<Bell>)>,
     next: u64,
     woken: Arc<Woken>,
+    panics: u64,
 }
 
 impl std::fmt::Debug for Turns {
@@ -83,6 +85,11 @@ impl Turns {
         bell.wake();
     }
 
+    /// Tasks that ended by a panic, since this was last asked.
+    pub(super) fn panics(&mut self) -> u64 {
+        std::mem::take(&mut self.panics)
+    }
+
     /// A turn. `Ready`: nothing is left.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // Who is woken meanwhile, by itself mostly, is in the queue: woken at once, all of them would have dozens of turns
@@ -92,10 +99,19 @@ impl Turns {
         loop {
             let Some(number) = self.woken.queue().pop_front() else { break };
             let Some((task, bell)) = self.tasks.get_mut(&number) else { continue };
-            bell.rung.store(false, Ordering::Release);
+            // A swap: what was done before the bell was rung is seen by the task.
+            bell.rung.swap(false, Ordering::AcqRel);
             let waker = Waker::from(Arc::clone(bell));
-            if task.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
-                self.tasks.remove(&number);
+            // Not unwind safe by its type, but it is never polled again.
+            let polled = catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(&mut Context::from_waker(&waker))));
+            match polled {
+                Ok(Poll::Pending) => {}
+                Ok(Poll::Ready(())) => drop(self.tasks.remove(&number)),
+                // Said by the panic hook. The others of its group go on.
+                Err(_) => {
+                    self.panics += 1;
+                    self.tasks.remove(&number);
+                }
             }
             // The runtime's own measure of what a task may do is spent, or time is up.
             if !coop::has_budget_remaining() || began.elapsed() >= TURN {
@@ -105,7 +121,9 @@ impl Turns {
         // Before the queue is looked at: whoever is woken later finds it.
         *self.woken.waker() = Some(cx.waker().clone());
         if !self.woken.queue().is_empty() {
-            // Goes on after the runtime has looked at all sockets: others may have become ready.
+            // Goes on after the runtime has looked at all sockets: others may have become ready. Until then nobody has to
+            // tell it.
+            *self.woken.waker() = None;
             let _ = std::pin::pin!(yield_now()).poll(cx);
         }
         if self.tasks.is_empty() { Poll::Ready(()) } else { Poll::Pending }
@@ -180,6 +198,19 @@ mod tests {
             }
         });
         assert!((1..=2 * LOOKS).contains(&taken.get()), "{} turns", taken.get());
+    }
+
+    #[test]
+    fn a_panic_ends_its_own_task_and_no_other() {
+        let (count, mut turns) = (Rc::new(Cell::new(0)), Turns::default());
+        turns.add(async { panic!("of a test") });
+        turns.add(busy(Rc::clone(&count), Duration::ZERO));
+        // Telling of a panic may take a whole turn.
+        for _ in 0..2 {
+            assert!(turns.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        assert!(count.get() > 0);
+        assert_eq!((turns.panics(), turns.panics(), turns.tasks.len()), (1, 0, 1));
     }
 
     #[test]

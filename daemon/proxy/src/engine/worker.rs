@@ -160,7 +160,13 @@ async fn attend(desk: Rc<Desk>, open: Rc<RefCell<HashMap<u64, Rc<Desk>>>>) {
 async fn turns(desk: &Desk, last: bool) {
     poll_fn(|cx| {
         // Connections are added between turns, by the same thread.
-        let polled = desk.turns.borrow_mut().poll(cx);
+        let (polled, panics) = {
+            let mut turns = desk.turns.borrow_mut();
+            (turns.poll(cx), turns.panics())
+        };
+        if panics > 0 {
+            desk.group.sink.lost("connection_panic", panics, 0);
+        }
         if last && polled.is_ready() { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
