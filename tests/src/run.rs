@@ -17,7 +17,7 @@ use crate::{leftovers, nodetap, records};
 #[derive(Debug, Default)]
 pub struct Options {
     options: Vec<String>,
-    behind: Option<String>,
+    behind: Vec<String>,
     namespace: Option<PathBuf>,
     out: Option<PathBuf>,
     environment: Vec<(String, Option<OsString>)>,
@@ -42,10 +42,10 @@ impl Options {
         self
     }
 
-    /// Has nodetap started by this program (`nohup`), which must become it: its process id is nodetap's.
+    /// Has nodetap started by this program (`nohup`) with its arguments, which must become it: its process id is nodetap's.
     #[must_use]
-    pub fn behind(mut self, program: &str) -> Self {
-        self.behind = Some(program.to_owned());
+    pub fn behind(mut self, words: &[&str]) -> Self {
+        self.behind = words.iter().map(ToString::to_string).collect();
         self
     }
 

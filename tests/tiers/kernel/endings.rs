@@ -17,6 +17,9 @@ use crate::support::program;
 /// Prints which signals it ignores and blocks, waits for a line, and prints that.
 const WAITS: &str = "grep -E '^Sig(Ign|Blk)' /proc/self/status; read line; echo \"$line\"; exit 4";
 
+/// For `env`: whoever runs the tests may have been started by nohup.
+const LISTENS: &str = "--default-signal=HUP";
+
 /// What the command says of its signals, once it has said it.
 fn signals(process: &Process) -> (String, String) {
     let of = |name: &'static str| {
@@ -44,7 +47,7 @@ fn a_run_that_was_started_by_nohup_survives_a_hangup_and_so_does_its_command() {
     plain.write(b"still here\n").unwrap();
     let expected_end = plain.finish().unwrap();
 
-    let mut run = Options::default().behind("nohup").start(&waits).unwrap();
+    let mut run = Options::default().behind(&["nohup"]).start(&waits).unwrap();
     assert_eq!(signals(&run.process), expected);
     let command = run.command_pid().unwrap();
     run.process.signal(Signal::HUP).unwrap();
@@ -58,15 +61,15 @@ fn a_run_that_was_started_by_nohup_survives_a_hangup_and_so_does_its_command() {
 #[test]
 fn a_run_that_was_not_started_by_nohup_passes_the_hangup_on() {
     let _machine = machine::shared();
-    let waits = program("sh", &["-c", WAITS]);
-    let mut plain = Process::start(&mut program("sh", &["-c", WAITS])).unwrap();
+    let mut plain = Process::start(&mut program("env", &[LISTENS, "sh", "-c", WAITS])).unwrap();
     let expected = signals(&plain);
     assert!(!holds_hangup(&expected.0), "{expected:?}");
     plain.signal(Signal::HUP).unwrap();
     let code = plain.finish().unwrap().code();
     assert_eq!(code, 129);
 
-    let mut run = Options::default().start(&waits).unwrap();
+    let waits = program("sh", &["-c", WAITS]);
+    let mut run = Options::default().behind(&["env", LISTENS]).start(&waits).unwrap();
     assert_eq!(signals(&run.process), expected);
     run.command_pid().unwrap();
     run.process.signal(Signal::HUP).unwrap();
