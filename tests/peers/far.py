@@ -4,6 +4,7 @@
 #     second at a time, since the last line.
 #   far.py serve ADDRESS BYTES: sends so many to whoever connects.
 #   far.py fetch ADDRESS PORT: how many it gets.
+#   far.py sip ADDRESS PORT BYTES: the same, but after so many it waits for a line of input.
 import collections, ctypes, fcntl, os, select, socket, stat, struct, subprocess, sys, tempfile, time
 
 CLONE_NEWNET, TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x40000000, 0x400454CA, 0x1, 0x1000
@@ -82,11 +83,18 @@ def serve(address, count):
 
 
 def fetch(address, port):
-    count = 0
+    sip(address, port, None)
+
+
+def sip(address, port, first):
     with socket.create_connection((address, int(port))) as stream:
+        count = len(stream.recv(int(first), socket.MSG_WAITALL)) if first else 0
+        if first:
+            print("waits", flush=True)
+            sys.stdin.readline()
         while piece := stream.recv(1 << 20):
             count += len(piece)
     print(count)
 
 
-{"wire": wire, "serve": serve, "fetch": fetch}[sys.argv[1]](*sys.argv[2:])
+{"wire": wire, "serve": serve, "fetch": fetch, "sip": sip}[sys.argv[1]](*sys.argv[2:])

@@ -138,7 +138,7 @@ fn socket(to: SocketAddr, steering: &dyn Steering) -> io::Result<TcpSocket> {
 }
 
 /// Bytes that the kernel takes of us for one receiver beyond those that are on their way: a tunnel's window.
-const UNSENT: u32 = 256 * 1024;
+pub(crate) const UNSENT: u32 = 256 * 1024;
 
 /// Makes a socket fit for a tunnel. Without any of it the connection works as well, but for odd programs.
 pub fn prepare(socket: &impl std::os::fd::AsFd) {

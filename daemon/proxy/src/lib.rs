@@ -6,6 +6,7 @@
 //! threads, [`forward`] finds out where the clients of the forward proxy want to go, [`dial`] makes the upstream
 //! connection of [`sockets`], [`tunnel`] pumps through [`scratch`], [`tap`] watches, [`tls`] is opened.
 
+mod backlog;
 pub mod dial;
 pub mod engine;
 pub mod forward;

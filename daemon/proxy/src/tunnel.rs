@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
+use crate::backlog::Backlog;
 use crate::scratch::{self, Scratch};
 use crate::tap::{End, Side};
 
@@ -193,6 +194,7 @@ struct Flow {
     written: usize,
     window: usize,
     full_reads: u32,
+    backlog: Backlog,
 }
 
 impl Flow {
@@ -205,6 +207,7 @@ impl Flow {
             written: 0,
             window: FIRST_WINDOW,
             full_reads: 0,
+            backlog: Backlog::default(),
         }
     }
 
@@ -228,6 +231,7 @@ impl Flow {
             if !self.kept.is_empty() && ready!(self.write_kept(cx, to, watch)).is_err() {
                 return Poll::Ready(self.target_broke());
             }
+            self.backlog.flushed(from.as_ref(), to.as_ref());
             if self.state == State::Finishing {
                 self.state = State::Ended;
                 if self.source_broke {
@@ -258,6 +262,10 @@ impl Flow {
             };
             count += self.look_for_the_end(from, &mut buffer[count..]);
             moved += count;
+            if self.full_reads > 0 {
+                self.backlog.begin(from.as_ref(), to.as_ref());
+            }
+            self.backlog.sent(count);
             if self.write(cx, to, &buffer[..count], watch).is_err() {
                 return Poll::Ready(self.target_broke());
             }

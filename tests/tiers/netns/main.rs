@@ -1,6 +1,7 @@
 //! What needs network namespaces and nothing else.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests panics like the tests themselves")]
 
+mod backlog;
 mod far;
 mod python_socks;
 

@@ -14,12 +14,15 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::leg::{Leg, Read};
+use crate::backlog::Backlog;
 use crate::scratch::{Buffers, Scratch};
 use crate::tap::{End, Side};
 use crate::tunnel::{Close, Watch};
 
 /// Reads that one connection may make before the other connections of its worker get their turn.
 const READS_PER_TURN: u32 = 4;
+/// No small message holds so many bytes.
+const MUCH: usize = 16 * 1024;
 
 /// The state of one tunnel.
 #[derive(Debug)]
@@ -165,11 +168,12 @@ struct Flow {
     told: bool,
     /// Writing to the source failed, so that an end of what it sends is no orderly one.
     source_broke: bool,
+    backlog: Backlog,
 }
 
 impl Flow {
     fn new(from: Side) -> Self {
-        Self { from, state: State::Open, told: false, source_broke: false }
+        Self { from, state: State::Open, told: false, source_broke: false, backlog: Backlog::default() }
     }
 
     fn has_ended(&self) -> bool {
@@ -203,6 +207,7 @@ impl Flow {
             if ready!(leg.poll_flush(cx, to)).is_err() {
                 return Poll::Ready(self.target_broke());
             }
+            self.backlog.flushed(from.from.as_ref(), to.as_ref());
             match self.state {
                 State::Open | State::Notified => match ready!(self.pass(cx, from, leg, to, watch, buffers)) {
                     Ok(next) => self.state = next,
@@ -238,6 +243,10 @@ impl Flow {
             let _ = from.leg.poll_flush(cx, &mut from.to);
         }
         if !buffers.plain.is_empty() {
+            if buffers.plain.len() >= MUCH {
+                self.backlog.begin(from.from.as_ref(), to.as_ref());
+            }
+            self.backlog.sent(buffers.plain.len());
             // In one write: the receiver is woken once.
             if leg.send(cx, to, buffers, from.leg.is_about_to_notify()).is_err() {
                 return Poll::Ready(Err(self.target_broke()));
