@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hickory_resolver::Resolver;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::Name;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
 
 use config::{Hosts, ResolvConf};
@@ -99,7 +100,9 @@ impl Names {
             return Ok(self.in_turn(vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()]));
         }
         let resolver = self.resolver()?;
-        let found = resolver.lookup_ip(name).await.map_err(Error::from)?;
+        // As the C library has it: names with an underscore are asked for like all others.
+        let asked = Name::from_str_relaxed(name).map_err(|_| Error::NoAddress)?;
+        let found = resolver.lookup_ip(asked).await.map_err(Error::from)?;
         match self.in_turn(found.iter().collect()) {
             found if found.is_empty() => Err(Error::NoAddress),
             found => Ok(found),

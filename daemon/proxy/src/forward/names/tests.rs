@@ -96,6 +96,15 @@ fn the_search_list_is_gone_through_as_ndots_says() {
 }
 
 #[test]
+fn names_that_no_host_may_have_are_asked_for_where_dns_has_them() {
+    let server = Server::knowing(&[("my_app_1.ns.svc.", [10, 0, 0, 1])]);
+    let root = root("nameserver 127.0.0.1\nsearch ns.svc\n", "");
+    let names = names(root.path(), &server);
+    assert_eq!(lookup(&names, "my_app_1").unwrap(), v4([10, 0, 0, 1]));
+    assert!(matches!(lookup(&names, "a..b"), Err(Error::NoAddress)));
+}
+
+#[test]
 fn the_hosts_file_comes_first_and_localhost_is_known_without_one() {
     let server = Server::knowing(&[("web.", [10, 0, 0, 1])]);
     let root = root("nameserver 127.0.0.1\n", "10.9.9.9 web\n");
