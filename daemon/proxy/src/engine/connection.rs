@@ -1,10 +1,13 @@
 //! One connection from accept to close: dial, pump, end it the way it was ended.
 
 use std::borrow::Cow;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use nodetap_core::exchange::Outcome;
@@ -37,6 +40,22 @@ pub(super) async fn serve(desk: &Rc<Desk>, stream: std::net::TcpStream, route: R
             onward(desk, &clock, client, destination).await;
         }
         Route::Forward(forward) => forward::serve(desk, accepted, client, *forward).await,
+    }
+}
+
+/// A panic ends one connection, and costs a record; its group goes on. What connections share on a worker is borrowed for
+/// the length of a call and fit afterwards.
+pub(super) async fn caught(desk: &Desk, work: impl Future<Output = ()>) {
+    let mut work = pin!(work);
+    let mut once = |cx: &mut Context<'_>| catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)));
+    // Not polled again after a panic.
+    let panicked = poll_fn(|cx| match once(cx) {
+        Ok(polled) => polled.map(|()| false),
+        // The panic hook has said why.
+        Err(_) => Poll::Ready(true),
+    });
+    if panicked.await {
+        desk.group.sink.lost("connection_panic", 1, 0);
     }
 }
 

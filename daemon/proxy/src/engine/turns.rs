@@ -3,7 +3,6 @@
 //! have a thousand turns where another has one.
 
 use std::collections::{HashMap, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +22,6 @@ pub(super) struct Turns {
     tasks: HashMap<u64, (Task, Arc<Bell>)>,
     next: u64,
     woken: Arc<Woken>,
-    panics: u64,
 }
 
 impl std::fmt::Debug for Turns {
@@ -85,11 +83,6 @@ impl Turns {
         bell.wake();
     }
 
-    /// Tasks that ended by a panic, since this was last asked.
-    pub(super) fn panics(&mut self) -> u64 {
-        std::mem::take(&mut self.panics)
-    }
-
     /// A turn. `Ready`: nothing is left.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // Who is woken meanwhile, by itself mostly, is in the queue: woken at once, all of them would have dozens of turns
@@ -102,16 +95,8 @@ impl Turns {
             // A swap: what was done before the bell was rung is seen by the task.
             bell.rung.swap(false, Ordering::AcqRel);
             let waker = Waker::from(Arc::clone(bell));
-            // Not unwind safe by its type, but it is never polled again.
-            let polled = catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(&mut Context::from_waker(&waker))));
-            match polled {
-                Ok(Poll::Pending) => {}
-                Ok(Poll::Ready(())) => drop(self.tasks.remove(&number)),
-                // Said by the panic hook. The others of its group go on.
-                Err(_) => {
-                    self.panics += 1;
-                    self.tasks.remove(&number);
-                }
+            if task.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
+                self.tasks.remove(&number);
             }
             // The runtime's own measure of what a task may do is spent, or time is up.
             if !coop::has_budget_remaining() || began.elapsed() >= TURN {
@@ -198,19 +183,6 @@ mod tests {
             }
         });
         assert!((1..=2 * LOOKS).contains(&taken.get()), "{} turns", taken.get());
-    }
-
-    #[test]
-    fn a_panic_ends_its_own_task_and_no_other() {
-        let (count, mut turns) = (Rc::new(Cell::new(0)), Turns::default());
-        turns.add(async { panic!("of a test") });
-        turns.add(busy(Rc::clone(&count), Duration::ZERO));
-        // Telling of a panic may take a whole turn.
-        for _ in 0..2 {
-            assert!(turns.poll(&mut Context::from_waker(Waker::noop())).is_pending());
-        }
-        assert!(count.get() > 0);
-        assert_eq!((turns.panics(), turns.panics(), turns.tasks.len()), (1, 0, 1));
     }
 
     #[test]

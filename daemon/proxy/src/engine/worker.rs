@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinSet, LocalSet, yield_now};
 
 use super::accept::{Acceptor, News};
-use super::connection::serve;
+use super::connection::{caught, serve};
 use super::desk::{Desk, Job};
 use super::group::State;
 use super::{PULSE, Shared};
@@ -108,7 +108,7 @@ async fn news(acceptor: &mut Option<Acceptor>) -> io::Result<News> {
 
 async fn begin(desk: Rc<Desk>, Job { stream, route, accepted, mut seat }: Job) {
     seat.begin();
-    serve(&desk, stream, route, accepted).await;
+    caught(&desk, serve(&desk, stream, route, accepted)).await;
     // Its last record has been written: only now it is no longer counted as open.
     drop(seat);
 }
@@ -145,28 +145,35 @@ impl Desks {
 
 /// Gives the connections of a desk their turns, until the group has ended and none of them is left.
 async fn attend(desk: Rc<Desk>, open: Rc<RefCell<HashMap<u64, Rc<Desk>>>>) {
+    let standing = Standing { group: desk.group.id, open };
     // Beside the turns and not in one of them: they may be long in coming.
     tokio::select! {
         () = turns(&desk, false) => {}
         () = desk.watch_for_cut() => {}
     }
     desk.cut_all();
-    // What may still be on its way here gets another desk, which ends at once.
-    open.borrow_mut().remove(&desk.group.id);
+    drop(standing);
     turns(&desk, true).await;
+}
+
+/// While it stands, connections of its group come to a desk. What may still be on its way here afterwards gets another
+/// one, which ends at once; or serves the group, when it was a panic that ended the first.
+struct Standing {
+    group: u64,
+    open: Rc<RefCell<HashMap<u64, Rc<Desk>>>>,
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        self.open.borrow_mut().remove(&self.group);
+    }
 }
 
 /// `last`: no connection will be added.
 async fn turns(desk: &Desk, last: bool) {
     poll_fn(|cx| {
         // Connections are added between turns, by the same thread.
-        let (polled, panics) = {
-            let mut turns = desk.turns.borrow_mut();
-            (turns.poll(cx), turns.panics())
-        };
-        if panics > 0 {
-            desk.group.sink.lost("connection_panic", panics, 0);
-        }
+        let polled = desk.turns.borrow_mut().poll(cx);
         if last && polled.is_ready() { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;

@@ -88,10 +88,11 @@ impl Error {
     }
 }
 
-/// With a capital and a full stop.
+/// With a capital and a full stop; what may be a host stays as it is.
 pub(crate) fn sentence(text: &str) -> String {
     let mut text = format!("{text}.");
-    if let Some(first) = text.get_mut(..1) {
+    let is_word = text.split(' ').next().is_some_and(|word| word.bytes().all(|byte| byte.is_ascii_lowercase()));
+    if let Some(first) = text.get_mut(..1).filter(|_| is_word) {
         first.make_ascii_uppercase();
     }
     text

@@ -167,3 +167,22 @@ fn what_the_connections_of_a_group_keep_together_has_a_limit_and_records_say_wha
     assert_eq!((whole.request.body.kept.len(), whole.dropped.len()), (BODY, 0), "another group has its own budget");
     assert_eq!((other.served.kept(), other.served.curtailed()), (0, 0));
 }
+
+#[test]
+fn a_panic_in_one_connection_ends_it_is_counted_and_leaves_its_group_as_it_is() {
+    for workers in [1, 2] {
+        let (engine, server) = (engine(workers), echo());
+        let group = Tunnels::open(&engine, server, 1, GroupLimits::default());
+        let before = group.connect();
+        say(&before, "before").unwrap();
+        group.steering.panics_at.store(1, Ordering::Relaxed);
+        let ends = group.connect().read(&mut [0]);
+        assert!(matches!(ends, Ok(0) | Err(_)), "{ends:?}");
+        wait_until("its end", || group.served.open() == 1);
+        assert_eq!(*group.told.lost.lock().unwrap(), ["connection_panic"]);
+        say(&before, "meanwhile").unwrap();
+        for _ in 0..4 {
+            say(&group.connect(), "after").unwrap();
+        }
+    }
+}

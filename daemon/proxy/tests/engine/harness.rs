@@ -47,6 +47,8 @@ pub(crate) struct Everything {
     pub(crate) upstream: SocketAddr,
     pub(crate) target: &'static str,
     pub(crate) made: AtomicU64,
+    /// The socket of this number is not made: it panics instead.
+    pub(crate) panics_at: AtomicU64,
 }
 
 impl Steering for Everything {
@@ -69,7 +71,8 @@ impl Steering for Everything {
     }
 
     fn socket(&self, to: SocketAddr) -> std::io::Result<Socket> {
-        self.made.fetch_add(1, Ordering::Relaxed);
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        assert_ne!(number, self.panics_at.load(Ordering::Relaxed), "as a test wishes");
         Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), None)
     }
 }
@@ -87,7 +90,12 @@ impl Tunnels {
         let listeners: Vec<_> = (0..listeners).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let addresses = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
         let told = Arc::new(Told::default());
-        let steering = Arc::new(Everything { upstream, target: "test", made: AtomicU64::new(0) });
+        let steering = Arc::new(Everything {
+            upstream,
+            target: "test",
+            made: AtomicU64::new(0),
+            panics_at: AtomicU64::new(u64::MAX),
+        });
         let group = Group { steering: Arc::clone(&steering) as _, sink: Arc::clone(&told) as _, limits };
         Self { served: engine.serve(listeners, group).unwrap(), addresses, told, steering }
     }

@@ -170,6 +170,18 @@ fn each_stream_is_a_tunnel_of_its_own() {
 }
 
 #[test]
+fn a_client_that_goes_without_having_asked_for_anything_is_told_of() {
+    within_deadline(async {
+        let proxy = Proxy::start();
+        drop(proxy.client().await);
+        let records = proxy.records();
+        let ends: Vec<_> = records.iter().map(|record| (record.outcome, record.detail.as_deref())).collect();
+        let nothing = Some("The client closed without asking for anything.");
+        assert_eq!(ends, [(Outcome::ClientAborted, nothing)]);
+    });
+}
+
+#[test]
 fn a_reset_on_either_side_is_a_reset_on_the_other() {
     within_deadline(async {
         let (told, mut tells) = tokio::sync::mpsc::channel(1);

@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::super::connection::tunnel;
+use super::super::connection::{caught, tunnel};
 use super::super::desk::Desk;
 use super::super::tapped::Clock;
 use super::{Settling, note, renew, unreached};
@@ -65,25 +65,33 @@ pub(super) async fn serve(
         }
         Err(_) => return malformed(desk, clock, forward, "the client did not begin its HTTP/2 in time"),
     };
-    let mut streams = JoinSet::new();
+    let (mut streams, mut asked) = (JoinSet::new(), false);
     loop {
         tokio::select! {
             biased;
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
+                    asked = true;
                     let mut forward = forward.clone();
                     let clock = Clock::new(Instant::now(), clock.now());
                     renew(desk, &mut forward, clock.now());
                     let settling = Rc::clone(settling);
-                    streams.spawn_local(async move { stream(&settling, &clock, &forward, request, respond).await });
+                    streams.spawn_local(async move {
+                        caught(&settling.desk, stream(&settling, &clock, &forward, request, respond)).await;
+                    });
                 }
-                Some(Err(error)) => {
-                    if error.is_library() || error.is_remote() {
-                        malformed(desk, clock, forward, &format!("the HTTP/2 of the client is wrong: {error}"));
+                Some(Err(error)) if error.is_library() || error.is_remote() => {
+                    malformed(desk, clock, forward, &format!("the HTTP/2 of the client is wrong: {error}"));
+                    break;
+                }
+                Some(Err(_)) | None => {
+                    if !asked {
+                        let connection = forward.toward(Via::ForwardConnect, forward.connection.server);
+                        let detail = "The client closed without asking for anything.".to_owned();
+                        note(desk, clock, connection, Outcome::ClientAborted, detail);
                     }
                     break;
                 }
-                None => break,
             },
             Some(_) = streams.join_next() => {}
             () = desk.cut() => break,
