@@ -262,10 +262,7 @@ impl Flow {
             };
             count += self.look_for_the_end(from, &mut buffer[count..]);
             moved += count;
-            if self.full_reads > 0 {
-                self.backlog.begin(from.as_ref(), to.as_ref());
-            }
-            self.backlog.sent(count);
+            self.backlog.sent(count, from.as_ref(), to.as_ref());
             if self.write(cx, to, &buffer[..count], watch).is_err() {
                 return Poll::Ready(self.target_broke());
             }

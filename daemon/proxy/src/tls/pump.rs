@@ -21,8 +21,6 @@ use crate::tunnel::{Close, Watch};
 
 /// Reads that one connection may make before the other connections of its worker get their turn.
 const READS_PER_TURN: u32 = 4;
-/// No small message holds so many bytes.
-const MUCH: usize = 16 * 1024;
 
 /// The state of one tunnel.
 #[derive(Debug)]
@@ -243,10 +241,7 @@ impl Flow {
             let _ = from.leg.poll_flush(cx, &mut from.to);
         }
         if !buffers.plain.is_empty() {
-            if buffers.plain.len() >= MUCH {
-                self.backlog.begin(from.from.as_ref(), to.as_ref());
-            }
-            self.backlog.sent(buffers.plain.len());
+            self.backlog.sent(buffers.plain.len(), from.from.as_ref(), to.as_ref());
             // In one write: the receiver is woken once.
             if leg.send(cx, to, buffers, from.leg.is_about_to_notify()).is_err() {
                 return Poll::Ready(Err(self.target_broke()));

@@ -30,11 +30,20 @@ impl<K: Hash + Eq + Clone, V> Recent<K, V> {
     pub(super) fn insert(&mut self, key: K, value: V) {
         self.turn += 1;
         if self.entries.len() >= self.limit && !self.entries.contains_key(&key) {
-            // A look at all of them is cheap beside the handshake that has led here.
-            let oldest = self.entries.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| key.clone());
-            oldest.and_then(|key| self.entries.remove(&key));
+            self.remove_oldest();
         }
         self.entries.insert(key, (self.turn, value));
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// What was not used for the longest time, if there is anything.
+    pub(super) fn remove_oldest(&mut self) -> Option<V> {
+        // A look at all of them is cheap beside the handshake that has led here.
+        let oldest = self.entries.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| key.clone());
+        oldest.and_then(|key| self.entries.remove(&key)).map(|(_, value)| value)
     }
 
     pub(super) fn remove<Q: Hash + Eq + ?Sized>(&mut self, key: &Q)

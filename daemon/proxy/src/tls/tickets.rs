@@ -3,7 +3,7 @@
 //! It refuses to know how long a ticket is good for: rustls looks when it takes one.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustls::NamedGroup;
 use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
@@ -13,11 +13,21 @@ use super::recent::Recent;
 
 /// Servers that are remembered, by name; the one that was not called for the longest time makes room.
 const SERVERS: usize = 256;
-/// Tickets of one server, of about 1 KiB each: as many of its connections at a time are resumed.
+/// Tickets of one server: as many of its connections at a time are resumed.
 const TICKETS: usize = 32;
+/// Tickets of all servers. Each holds its server's certificates, so that it takes 2 to 6 KiB; a server that means harm can
+/// make one of 64 KiB.
+const ALL_TICKETS: usize = 1024;
 
 /// Shared by all connections that have the same roots and client certificate.
-pub(super) struct Tickets(Mutex<Recent<ServerName<'static>, Server>>);
+#[derive(Default)]
+pub(super) struct Tickets(Mutex<Kept>);
+
+struct Kept {
+    servers: Recent<ServerName<'static>, Server>,
+    /// TLS 1.3 tickets of all of them.
+    tickets: usize,
+}
 
 #[derive(Default)]
 struct Server {
@@ -27,9 +37,28 @@ struct Server {
     tls13: VecDeque<Tls13ClientSessionValue>,
 }
 
-impl Default for Tickets {
+impl Default for Kept {
     fn default() -> Self {
-        Self(Mutex::new(Recent::new(SERVERS)))
+        Self { servers: Recent::new(SERVERS), tickets: 0 }
+    }
+}
+
+impl Kept {
+    /// What is kept of this server, which has just been called.
+    fn of(&mut self, name: ServerName<'static>) -> Option<&mut Server> {
+        if self.servers.get(&name).is_none() {
+            if self.servers.len() >= SERVERS {
+                self.forget_one();
+            }
+            self.servers.insert(name.clone(), Server::default());
+        }
+        self.servers.get(&name)
+    }
+
+    fn forget_one(&mut self) {
+        if let Some(server) = self.servers.remove_oldest() {
+            self.tickets -= server.tls13.len();
+        }
     }
 }
 
@@ -41,53 +70,59 @@ impl std::fmt::Debug for Tickets {
 }
 
 impl Tickets {
-    fn of<T>(&self, name: &ServerName<'_>, f: impl FnOnce(&mut Server) -> Option<T>) -> Option<T> {
-        let mut servers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        f(servers.get(&name.to_owned())?)
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn keep(&self, name: ServerName<'static>, f: impl FnOnce(&mut Server)) {
-        let mut servers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(server) = servers.get(&name) {
-            return f(server);
-        }
-        let mut server = Server::default();
-        f(&mut server);
-        servers.insert(name, server);
+    fn known<T>(&self, name: &ServerName<'_>, f: impl FnOnce(&mut Server) -> Option<T>) -> Option<T> {
+        f(self.kept().servers.get(&name.to_owned())?)
     }
 }
 
 impl ClientSessionStore for Tickets {
     fn set_kx_hint(&self, name: ServerName<'static>, group: NamedGroup) {
-        self.keep(name, |server| server.group = Some(group));
+        if let Some(server) = self.kept().of(name) {
+            server.group = Some(group);
+        }
     }
 
     fn kx_hint(&self, name: &ServerName<'_>) -> Option<NamedGroup> {
-        self.of(name, |server| server.group)
+        self.known(name, |server| server.group)
     }
 
     fn set_tls12_session(&self, name: ServerName<'static>, session: Tls12ClientSessionValue) {
-        self.keep(name, |server| server.tls12 = Some(session));
+        if let Some(server) = self.kept().of(name) {
+            server.tls12 = Some(session);
+        }
     }
 
     fn tls12_session(&self, name: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
-        self.of(name, |server| server.tls12.clone())
+        self.known(name, |server| server.tls12.clone())
     }
 
     fn remove_tls12_session(&self, name: &ServerName<'static>) {
-        self.of(name, |server| server.tls12.take());
+        self.known(name, |server| server.tls12.take());
     }
 
     fn insert_tls13_ticket(&self, name: ServerName<'static>, ticket: Tls13ClientSessionValue) {
-        self.keep(name, |server| {
-            if server.tls13.len() >= TICKETS {
-                server.tls13.pop_front();
-            }
-            server.tls13.push_back(ticket);
-        });
+        let mut kept = self.kept();
+        let Some(server) = kept.of(name) else { return };
+        server.tls13.push_back(ticket);
+        if server.tls13.len() > TICKETS {
+            server.tls13.pop_front();
+        } else {
+            kept.tickets += 1;
+        }
+        // One server has fewer: it is not the one that was called last.
+        while kept.tickets > ALL_TICKETS {
+            kept.forget_one();
+        }
     }
 
     fn take_tls13_ticket(&self, name: &ServerName<'_>) -> Option<Tls13ClientSessionValue> {
-        self.of(name, |server| server.tls13.pop_back())
+        let mut kept = self.kept();
+        let ticket = kept.servers.get(&name.to_owned())?.tls13.pop_back()?;
+        kept.tickets -= 1;
+        Some(ticket)
     }
 }
