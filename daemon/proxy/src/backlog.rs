@@ -13,8 +13,8 @@ use std::time::Duration;
 use libc::{IPPROTO_TCP, SO_BUF_LOCK, SOL_SOCKET, TCP_INFO, c_int, c_void, socklen_t};
 use socket2::SockRef;
 
-use crate::dial::UNSENT;
-
+/// Bytes that the kernel takes of us for one receiver beyond those that are on their way: a tunnel's window.
+pub(crate) const UNSENT: u32 = 256 << 10;
 /// Who has sent no more than this so far is not looked at.
 const SMALL: usize = 16 << 10;
 /// Who has taken so many bytes reads: it is more than the receiver's kernel holds unread (128 KiB, the default of

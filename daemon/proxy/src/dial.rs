@@ -10,6 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::io::Interest;
 use tokio::net::{TcpSocket, TcpStream};
 
+use crate::backlog::UNSENT;
 use crate::steering::{Destination, Steering};
 
 /// An upstream connection, and the address that has to be given back when it ends.
@@ -136,9 +137,6 @@ fn socket(to: SocketAddr, steering: &dyn Steering) -> io::Result<TcpSocket> {
     // A stream that is not connected yet is what tokio wants a foreign socket to be given as.
     Ok(TcpSocket::from_std_stream(socket.into()))
 }
-
-/// Bytes that the kernel takes of us for one receiver beyond those that are on their way: a tunnel's window.
-pub(crate) const UNSENT: u32 = 256 * 1024;
 
 /// Makes a socket fit for a tunnel. Without any of it the connection works as well, but for odd programs.
 pub fn prepare(socket: &impl std::os::fd::AsFd) {

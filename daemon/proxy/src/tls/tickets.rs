@@ -20,14 +20,9 @@ const TICKETS: usize = 32;
 const ALL_TICKETS: usize = 1024;
 
 /// Shared by all connections that have the same roots and client certificate.
-#[derive(Default)]
-pub(super) struct Tickets(Mutex<Kept>);
+pub(super) struct Tickets(Mutex<Servers>);
 
-struct Kept {
-    servers: Recent<ServerName<'static>, Server>,
-    /// TLS 1.3 tickets of all of them.
-    tickets: usize,
-}
+type Servers = Recent<ServerName<'static>, Server>;
 
 #[derive(Default)]
 struct Server {
@@ -37,28 +32,9 @@ struct Server {
     tls13: VecDeque<Tls13ClientSessionValue>,
 }
 
-impl Default for Kept {
+impl Default for Tickets {
     fn default() -> Self {
-        Self { servers: Recent::new(SERVERS), tickets: 0 }
-    }
-}
-
-impl Kept {
-    /// What is kept of this server, which has just been called.
-    fn of(&mut self, name: ServerName<'static>) -> Option<&mut Server> {
-        if self.servers.get(&name).is_none() {
-            if self.servers.len() >= SERVERS {
-                self.forget_one();
-            }
-            self.servers.insert(name.clone(), Server::default());
-        }
-        self.servers.get(&name)
-    }
-
-    fn forget_one(&mut self) {
-        if let Some(server) = self.servers.remove_oldest() {
-            self.tickets -= server.tls13.len();
-        }
+        Self(Mutex::new(Recent::new(SERVERS)))
     }
 }
 
@@ -70,18 +46,31 @@ impl std::fmt::Debug for Tickets {
 }
 
 impl Tickets {
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn servers(&self) -> MutexGuard<'_, Servers> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn known<T>(&self, name: &ServerName<'_>, f: impl FnOnce(&mut Server) -> Option<T>) -> Option<T> {
-        f(self.kept().servers.get(&name.to_owned())?)
+        f(self.servers().get(&name.to_owned())?)
     }
+}
+
+/// What is kept of this server, which has just been called.
+fn of<'a>(servers: &'a mut Servers, name: ServerName<'static>) -> Option<&'a mut Server> {
+    if servers.get(&name).is_none() {
+        servers.insert(name.clone(), Server::default());
+    }
+    servers.get(&name)
+}
+
+/// A look at all of them is cheap beside the handshake that a ticket comes of.
+fn tickets(servers: &Servers) -> usize {
+    servers.values().map(|server| server.tls13.len()).sum()
 }
 
 impl ClientSessionStore for Tickets {
     fn set_kx_hint(&self, name: ServerName<'static>, group: NamedGroup) {
-        if let Some(server) = self.kept().of(name) {
+        if let Some(server) = of(&mut self.servers(), name) {
             server.group = Some(group);
         }
     }
@@ -91,7 +80,7 @@ impl ClientSessionStore for Tickets {
     }
 
     fn set_tls12_session(&self, name: ServerName<'static>, session: Tls12ClientSessionValue) {
-        if let Some(server) = self.kept().of(name) {
+        if let Some(server) = of(&mut self.servers(), name) {
             server.tls12 = Some(session);
         }
     }
@@ -105,24 +94,19 @@ impl ClientSessionStore for Tickets {
     }
 
     fn insert_tls13_ticket(&self, name: ServerName<'static>, ticket: Tls13ClientSessionValue) {
-        let mut kept = self.kept();
-        let Some(server) = kept.of(name) else { return };
+        let mut servers = self.servers();
+        let Some(server) = of(&mut servers, name) else { return };
         server.tls13.push_back(ticket);
         if server.tls13.len() > TICKETS {
             server.tls13.pop_front();
-        } else {
-            kept.tickets += 1;
         }
         // One server has fewer: it is not the one that was called last.
-        while kept.tickets > ALL_TICKETS {
-            kept.forget_one();
+        while tickets(&servers) > ALL_TICKETS {
+            servers.remove_oldest();
         }
     }
 
     fn take_tls13_ticket(&self, name: &ServerName<'_>) -> Option<Tls13ClientSessionValue> {
-        let mut kept = self.kept();
-        let ticket = kept.servers.get(&name.to_owned())?.tls13.pop_back()?;
-        kept.tickets -= 1;
-        Some(ticket)
+        self.known(name, |server| server.tls13.pop_back())
     }
 }
