@@ -94,8 +94,8 @@ impl Direct {
     pub(super) fn failed(&mut self, cookie: u64, time_ns: u64, retransmits: u32, sink: &dyn Sink) {
         let Some(pending) = self.take(cookie) else { return };
         let (outcome, how) = match retransmits {
-            0 => (Outcome::Refused, "the kernel was refused, or the program gave up at once"),
-            _ => (Outcome::Timeout, "the server did not answer the kernel"),
+            0 => (Outcome::Refused, "the server refused the connection, or the program gave up at once"),
+            _ => (Outcome::Timeout, "the server did not answer"),
         };
         let detail = format!("{how}; {}", reason(pending.why)).into();
         self.write(pending, Some(time_ns), Bytes::default(), outcome, detail, sink);
@@ -121,7 +121,7 @@ impl Direct {
         let unborn: Vec<u64> =
             self.open.iter().filter(|(_, pending)| is_unborn(pending)).map(|(cookie, _)| *cookie).collect();
         for pending in unborn.iter().filter_map(|cookie| self.take(*cookie)).collect::<Vec<_>>() {
-            let detail = format!("the kernel refused it at once; {}", reason(pending.why)).into();
+            let detail = format!("the kernel of this machine refused it at once; {}", reason(pending.why)).into();
             let since = pending.since_ns;
             self.write(pending, Some(since), Bytes::default(), Outcome::Refused, detail, sink);
         }

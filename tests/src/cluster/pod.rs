@@ -37,6 +37,8 @@ pub struct BarePod<'a> {
     sandbox: Sandbox,
     containers: Vec<Container>,
     generation: u32,
+    /// It has no IPv4 address.
+    only_ipv6: bool,
     gone: bool,
 }
 
@@ -106,6 +108,7 @@ impl<'a> BarePod<'a> {
             uid,
             sandbox,
             generation: 0,
+            only_ipv6: false,
             gone: false,
         })
     }
@@ -121,10 +124,12 @@ impl<'a> BarePod<'a> {
         let conditions =
             ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"].map(is_true);
         let (address, address6) = self.addresses();
+        let addresses = if self.only_ipv6 { vec![address6] } else { vec![address, address6] };
+        let all: Vec<Value> = addresses.iter().map(|address| json!({"ip": address})).collect();
         let mut status = json!({
             "phase": "Running", "startTime": self.since, "conditions": conditions,
             "hostIP": ADDRESS, "hostIPs": [{"ip": ADDRESS}, {"ip": ADDRESS6}],
-            "podIP": address, "podIPs": [{"ip": address}, {"ip": address6}],
+            "podIP": addresses.first(), "podIPs": all,
         });
         for (list, statuses) in [
             ("containers", "containerStatuses"),
@@ -157,6 +162,16 @@ impl<'a> BarePod<'a> {
     /// Its IPv6 address.
     pub fn address6(&self) -> String {
         self.addresses().1
+    }
+
+    /// Takes its IPv4 address away: it is as in a cluster that has IPv6 only.
+    ///
+    /// # Errors
+    /// When that fails, or the API server refuses.
+    pub fn take_ipv4_away(&mut self) -> Result<()> {
+        self.cluster.host.script("ip -n \"$1\" -4 addr flush dev eth0", &[&self.sandbox.netns])?;
+        self.only_ipv6 = true;
+        self.report()
     }
 
     /// Its number, for [`Cluster::bare_pod_as`] after its end.

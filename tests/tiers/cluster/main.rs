@@ -5,6 +5,7 @@ mod agent;
 mod away;
 mod controller;
 mod convergence;
+mod families;
 mod floods;
 mod harness;
 mod ignored;

@@ -98,7 +98,7 @@ fn a_user_and_password_in_a_url_reach_no_record() {
 #[test]
 fn what_follows_a_connect_that_is_refused_is_no_request_to_the_proxy() {
     let origin = Hearing::answering(OK).unwrap();
-    let proxy = Proxy::forward(&[]).unwrap();
+    let mut proxy = Proxy::forward(&[]).unwrap();
     let to = origin.address();
     let get = |path: &str| format!("GET http://{to}/{path} HTTP/1.1\r\nHost: {to}\r\n\r\n");
     // Sent at once, so that the CONNECT is read before the response to the first request is over.
@@ -107,6 +107,28 @@ fn what_follows_a_connect_that_is_refused_is_no_request_to_the_proxy() {
     assert!(origin.heard().unwrap().starts_with("GET /first "));
     assert!(answered.contains("HTTP/1.1 400 Bad Request\r\n"), "{answered}");
     assert_eq!((ending, origin.heard_nothing()), (Ending::Closed, true), "{answered}");
+    let records = proxy.records().unwrap();
+    assert_eq!(outcomes(&records), ["complete", "malformed", "refused"], "{records:?}");
+    assert!(records[2]["detail"].as_str().unwrap().contains("had ended the connection"), "{records:?}");
+}
+
+fn outcomes(records: &[Value]) -> Vec<&str> {
+    records.iter().filter_map(|record| record["outcome"].as_str()).collect()
+}
+
+#[test]
+fn of_requests_in_a_row_the_one_at_fault_says_so() {
+    let origin = Hearing::answering(OK).unwrap();
+    let mut proxy = Proxy::forward(&[]).unwrap();
+    let to = origin.address();
+    let get = |fields: &str| format!("GET http://{to}/ HTTP/1.1\r\nHost: {to}\r\n{fields}\r\n");
+    let requests = [get(""), get("Host: other\r\n"), get(""), get("X: a\r\n folded\r\n")].concat();
+    let (answered, _) = ask(proxy.address(), requests.as_bytes()).unwrap();
+    assert_eq!(answered.matches("HTTP/1.1 400 ").count(), 2, "{answered}");
+    let records = proxy.records().unwrap();
+    assert_eq!(outcomes(&records), ["complete", "malformed", "complete", "malformed"], "{records:?}");
+    assert!(records[1]["detail"].as_str().unwrap().contains("one Host field"), "{records:?}");
+    assert!(records[3]["detail"].as_str().unwrap().contains("cannot be forwarded"), "{records:?}");
 }
 
 #[test]
@@ -356,6 +378,9 @@ fn a_response_that_is_none_is_502_with_a_reason() {
         let held = held(&get(""), answer);
         assert_eq!(held.status(), "502", "{answer}: {}", held.answered);
         assert!(held.answered.contains("gave no valid answer"), "{}", held.answered);
+        let [record] = &held.records[..] else { panic!("{:?}", held.records) };
+        let outcome = if answer.is_empty() { "server_aborted" } else { "malformed" };
+        assert_eq!((&record["outcome"], &record["response"]["status"]), (&outcome.into(), &502.into()), "{record}");
     }
 }
 
@@ -517,10 +542,8 @@ fn a_request_that_comes_back_is_508() {
     let (answered, _) = ask(own, format!("GET http://{own}/ HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
     assert!(answered.starts_with("HTTP/1.1 508 Loop Detected\r\n"), "{answered}");
     let records = proxy.records().unwrap();
-    assert!(
-        records.iter().any(|record| record["kind"] == "connection" && record["outcome"] == "refused"),
-        "{records:?}"
-    );
+    assert_eq!(outcomes(&records), ["refused"], "{records:?}");
+    assert_eq!(records[0]["response"]["status"], 508, "{records:?}");
 }
 
 #[test]
@@ -560,9 +583,9 @@ fn a_server_that_is_not_there_is_502_with_the_reason_and_a_record_of_it() {
     assert_eq!(answered.matches("HTTP/1.1 502 Bad Gateway").count(), 2, "{answered}");
     assert!(answered.contains("Connection refused"), "{answered}");
     let records = proxy.records().unwrap();
-    let refused: Vec<_> = records.iter().filter(|record| record["outcome"] == "refused").collect();
-    assert_eq!((refused.len(), records.len()), (2, 4), "{records:?}");
-    assert_eq!(refused[0]["server"]["port"], closed.port());
+    assert_eq!(outcomes(&records), ["refused", "refused"], "{records:?}");
+    assert_eq!(records[0]["server"]["port"], closed.port());
+    assert!(records[0]["detail"].as_str().unwrap().contains("Connection refused"), "{records:?}");
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! A connection to the forward proxy, from its first byte to its last: ask where it goes, connect, answer, and from
 //! there on a tunnel like any other; or the HTTP proxy. Every end of it leaves a record that says why.
 
+mod answers;
+mod http1;
 mod http2;
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,13 +20,10 @@ use super::connection::tunnel;
 use super::desk::Desk;
 use super::tapped::{Clock, Tapped, Tick};
 use crate::dial;
-use crate::forward::ask::{self, Ask, Refusal, Tunnel, http_refusal};
+use crate::forward::ask::{self, Ask, Refusal, Tunnel};
 use crate::forward::authority::Authority;
-use crate::forward::http::{self, Over, Witness};
 use crate::forward::reach::{self, Reached};
 use crate::steering::Forward;
-use crate::tap::{End, Side};
-use crate::tunnel::Watch;
 
 /// How long a client may take to hear the last word.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -48,7 +47,7 @@ pub(super) async fn serve(desk: &Rc<Desk>, mut accepted: Instant, mut client: Tc
         match asked {
             Ok(Ask::Tunnel(asked)) => return onward(&settling, &clock, client, &forward, asked).await,
             Ok(Ask::Http2) => return http2::serve(desk, &settling, &clock, client, &forward).await,
-            Ok(Ask::Http1) => match absolute(&settling, &clock, client, &forward).await {
+            Ok(Ask::Http1) => match http1::serve(&settling, &clock, client, &forward).await {
                 // On the same socket, and yet another connection: it goes somewhere else.
                 Some(same) => client = same,
                 None => return,
@@ -97,96 +96,21 @@ async fn onward(settling: &Settling, clock: &Clock, mut client: TcpStream, forwa
     }
 }
 
-/// Serves requests in absolute form. Gives the socket back when a CONNECT waits on it.
-async fn absolute(settling: &Settling, clock: &Clock, client: TcpStream, forward: &Forward) -> Option<TcpStream> {
-    let desk = &*settling.desk;
-    let steering = &desk.group.steering;
-    let connection = Arc::new(forward.connection.clone());
-    let tick = Tick::default();
-    let tapped = Tapped::unconnected(desk, clock, &connection, &tick);
-    let scene = RefCell::new(Scene { settling, clock, forward, tapped });
-    let served = {
-        let mut serving = std::pin::pin!(http::serve(&client, forward, &**steering, &scene));
-        loop {
-            tokio::select! {
-                biased;
-                over = &mut serving => break Some(over),
-                () = desk.cut() => break None,
-                () = tick.due(clock) => scene.borrow_mut().tapped.with_tap(|tap, now, ids, out| tap.tick(now, ids, out)),
-            }
-        }
-    };
-    let mut tapped = scene.into_inner().tapped;
-    match served {
-        None => {
-            tapped.ended(Side::Server, End::Cut);
-            tapped.finish();
-            dial::reset(client);
-        }
-        Some(Over::Broken) => {
-            tapped.ended(Side::Server, End::Reset);
-            tapped.finish();
-            dial::reset_after_sending(client, FAREWELL).await;
-        }
-        Some(Over::Late) => {
-            let answer = http_refusal(408, "The head of the request did not come within 10 seconds.");
-            tapped.passed(Side::Server, &answer);
-            tapped.ended(Side::Server, End::Fin);
-            tapped.finish();
-            farewell(desk, client, &answer).await;
-        }
-        Some(Over::Closed) => {
-            tapped.ended(Side::Server, End::Fin);
-            tapped.finish();
-            farewell(desk, client, &[]).await;
-        }
-        Some(Over::Connect) => {
-            tapped.finish();
-            return Some(client);
-        }
-    }
-    None
-}
-
-/// The tap of a client's HTTP connection, and what else is written down about it.
-struct Scene<'a> {
-    settling: &'a Settling,
-    clock: &'a Clock,
-    forward: &'a Forward,
-    tapped: Tapped<'a>,
-}
-
-impl Watch for Scene<'_> {
-    fn passed(&mut self, from: Side, bytes: &[u8]) {
-        self.tapped.passed(from, bytes);
-    }
-
-    fn ended(&mut self, from: Side, end: End) {
-        self.tapped.ended(from, end);
-    }
-}
-
-impl Witness for Scene<'_> {
-    fn relocate(&mut self, connection: &Arc<Connection>) {
-        self.settling.goes(connection);
-        self.tapped.relocate(connection);
-    }
-
-    fn unreached(&mut self, asked: &Authority, error: &reach::Error) {
-        unreached(self.settling, self.clock, self.forward, Via::ForwardHttp, asked, error);
-    }
-}
-
 async fn refuse(desk: &Desk, clock: &Clock, client: TcpStream, forward: &Forward, refusal: Refusal) {
     let Refusal { via, outcome, detail, answer } = refusal;
     note(desk, clock, forward.toward(via, forward.connection.server), outcome, detail);
     farewell(desk, client, &answer).await;
 }
 
+/// Where the client wanted to go, as far as it is known.
+fn wanted(forward: &Forward, via: Via, asked: &Authority, error: &reach::Error) -> Connection {
+    let server = error.tried().unwrap_or_else(|| (forward.connection.server.ip(), asked.port).into());
+    forward.toward(via, server)
+}
+
 /// Writes down why there is no connection to where the client wanted to go.
 fn unreached(settling: &Settling, clock: &Clock, forward: &Forward, via: Via, asked: &Authority, error: &reach::Error) {
-    let server = error.tried().unwrap_or_else(|| (forward.connection.server.ip(), asked.port).into());
-    let connection = forward.toward(via, server);
+    let connection = wanted(forward, via, asked, error);
     if !settling.goes(&connection) {
         note(&settling.desk, clock, connection, error.outcome(), error.sentence());
     }

@@ -54,7 +54,7 @@ pub(super) async fn open(
     };
     let hello = match heard {
         Heard::Whole(hello) => hello,
-        Heard::Other => return case.pass(client, upstream, None).await,
+        Heard::Other | Heard::Nothing => return case.pass(client, upstream, None).await,
         Heard::Unreadable | Heard::Truncated | Heard::Late => {
             return case.pass(client, upstream, Some(Reason::HelloUnreadable)).await;
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use nodetap_core::exchange::{Connection, Event, Micros, UnixMicros};
+use nodetap_core::exchange::{Connection, Event, Exchange, Micros, UnixMicros};
 use nodetap_core::ulid::UlidSource;
 
 use super::desk::Desk;
@@ -60,6 +60,9 @@ impl Tick {
     }
 }
 
+/// Changes an exchange before it is written.
+type Amend<'a> = Box<dyn FnMut(&mut Exchange) + 'a>;
+
 /// Shows the bytes to the tap, and its records to the sink.
 pub(super) struct Tapped<'a> {
     desk: &'a Desk,
@@ -77,6 +80,8 @@ pub(super) struct Tapped<'a> {
     first_end: Option<Side>,
     /// What passes now belongs to this connection, of which nothing is recorded.
     hushed: Option<Arc<Connection>>,
+    /// Says in each exchange what the tap cannot know.
+    amend: Option<Amend<'a>>,
 }
 
 impl<'a> Tapped<'a> {
@@ -116,6 +121,7 @@ impl<'a> Tapped<'a> {
             first_word: None,
             first_end: None,
             hushed: None,
+            amend: None,
         }
     }
 
@@ -134,7 +140,14 @@ impl<'a> Tapped<'a> {
         self.tick.0.set(tap.due());
         self.charge.set(tap.held());
         let hushed = self.hushed.as_ref();
-        for mut event in self.events.drain(..).filter(|event| !hushed.is_some_and(|hushed| is_of(event, hushed))) {
+        for mut event in self.events.drain(..) {
+            // Also of those that are not recorded: they are counted.
+            if let (Event::Exchange(exchange), Some(amend)) = (&mut event, &mut self.amend) {
+                amend(exchange);
+            }
+            if hushed.is_some_and(|hushed| is_of(&event, hushed)) {
+                continue;
+            }
             if admit(&mut event, cap) {
                 group.curtail();
             }
@@ -142,10 +155,15 @@ impl<'a> Tapped<'a> {
         }
     }
 
+    /// Has every exchange amended before it is written.
+    pub(super) fn amend(&mut self, amend: impl FnMut(&mut Exchange) + 'a) {
+        self.amend = Some(Box::new(amend));
+    }
+
     /// The exchange that waits for its response goes to another server than the connection's, over a connection that
-    /// has stood from now on.
-    pub(super) fn relocate(&mut self, connection: &Arc<Connection>) {
-        let stood = self.clock.elapsed();
+    /// has stood from now on, if it stands.
+    pub(super) fn relocate(&mut self, connection: &Arc<Connection>, stands: bool) {
+        let stood = stands.then(|| self.clock.elapsed());
         // The one before is written by now: its response has passed.
         self.hushed = self.desk.group.steering.ignores(connection).then(|| Arc::clone(connection));
         if let Some(tap) = &mut self.tap {

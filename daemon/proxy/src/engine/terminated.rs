@@ -131,6 +131,7 @@ impl Case<'_> {
 fn unheard(heard: &Heard) -> Refused {
     let (outcome, detail) = match heard {
         Heard::Late => (Outcome::Timeout, "The client's TLS hello did not come whole in time."),
+        Heard::Nothing => (Outcome::ClientAborted, "The client closed without a byte."),
         Heard::Truncated => (Outcome::ClientAborted, "The client's TLS hello ended in the middle."),
         Heard::Unreadable => (Outcome::Malformed, "The client's TLS hello cannot be read."),
         Heard::Other | Heard::Whole(_) => {

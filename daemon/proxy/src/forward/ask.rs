@@ -173,13 +173,17 @@ async fn negotiate(client: &mut TcpStream, stage: &Cell<Stage>) -> Result<Ask, R
     }
 }
 
+/// Why a client's connection came to nothing that ended before its first request.
+pub const NOTHING_ASKED: &str = "The client closed without asking for anything.";
+
 /// A fatal TLS alert (RFC 8446 §6).
 const HANDSHAKE_FAILURE: [u8; 7] = [0x15, 3, 1, 0, 2, 2, 40];
 
 async fn connect(client: &mut TcpStream, stage: Stage) -> Result<Ask, Refusal> {
     let refuse = |error: connect::Error| {
         let answer = connect::refusal(error.status(), &sentence(&error.to_string()));
-        Dialect::Connect.malformed(error, answer)
+        let outcome = error.outcome();
+        Refusal { outcome, ..Dialect::Connect.malformed(error, answer) }
     };
     let parsed = peek::peek(client, connect::LONGEST, |bytes| connect::parse(bytes).transpose()).await;
     let connect::Connect { to, length } = match parsed {
@@ -243,7 +247,7 @@ impl Stage {
 
     fn short(self, short: &Short) -> Refusal {
         let detail = match short {
-            Short::Ended(0) if self.via == Via::ForwardHttp => "The client closed without asking for anything.".into(),
+            Short::Ended(0) if self.via == Via::ForwardHttp => NOTHING_ASKED.into(),
             Short::Ended(_) | Short::Full => format!("The client closed in the middle of {}.", self.what),
         };
         Refusal { via: self.via, outcome: Outcome::ClientAborted, detail, answer: Vec::new() }

@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use nodetap_core::exchange::Outcome;
+
 use super::authority::{Authority, shown};
 use super::sniff::blanks;
 
@@ -37,6 +39,11 @@ pub(super) enum Error {
 impl Error {
     pub(super) fn status(&self) -> u16 {
         if matches!(self, Self::TooLong) { 431 } else { 400 }
+    }
+
+    /// A limit of ours makes nothing wrong.
+    pub(super) fn outcome(&self) -> Outcome {
+        if matches!(self, Self::TooLong) { Outcome::Refused } else { Outcome::Malformed }
     }
 }
 

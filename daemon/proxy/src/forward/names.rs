@@ -22,7 +22,7 @@ use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::Name;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
 
-use config::{Hosts, ResolvConf};
+use config::{Hosts, ResolvConf, Search};
 use socket2::{Domain, Type};
 use wires::Wires;
 
@@ -58,7 +58,13 @@ pub struct Names {
 #[derive(Default)]
 struct Seen {
     hosts: Option<(Stamp, Arc<Hosts>)>,
-    resolver: Option<(Option<Stamp>, Arc<Resolver<Wires>>)>,
+    resolver: Option<(Option<Stamp>, Arc<Asking>)>,
+}
+
+/// Who is asked, and for which names.
+struct Asking {
+    resolver: Resolver<Wires>,
+    search: Search,
 }
 
 /// A file has changed when one of these has: device, inode, size, and the two times.
@@ -99,14 +105,10 @@ impl Names {
         if is_localhost(name) {
             return Ok(self.in_turn(vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()]));
         }
-        let resolver = self.resolver()?;
+        let asking = self.asking()?;
         // As the C library has it: names with an underscore are asked for like all others.
         let asked = Name::from_str_relaxed(name).map_err(|_| Error::NoAddress)?;
-        let found = resolver.lookup_ip(asked).await.map_err(Error::from)?;
-        match self.in_turn(found.iter().collect()) {
-            found if found.is_empty() => Err(Error::NoAddress),
-            found => Ok(found),
-        }
+        Ok(self.in_turn(asking.search(&asked).await?))
     }
 
     /// `/etc/hosts` as it is now; an unreadable one counts as empty.
@@ -130,21 +132,24 @@ impl Names {
     }
 
     /// A resolver that is set up as `/etc/resolv.conf` says now; without one, as its defaults are.
-    fn resolver(&self) -> Result<Arc<Resolver<Wires>>, Error> {
+    fn asking(&self) -> Result<Arc<Asking>, Error> {
         let opened = self.open("etc/resolv.conf").ok();
         let stamp = opened.as_ref().map(|(_, stamp)| *stamp);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((then, resolver)) = &seen.resolver
+        if let Some((then, asking)) = &seen.resolver
             && *then == stamp
         {
-            return Ok(Arc::clone(resolver));
+            return Ok(Arc::clone(asking));
         }
         let text = opened.and_then(|(file, _)| read(file, RESOLV_CONF).ok()).unwrap_or_default();
-        let (config, options) = ResolvConf::parse(&text).into_hickory(self.port);
+        let read = ResolvConf::parse(&text);
+        let search = read.search();
+        let (config, options) = read.into_hickory(self.port);
         let built = Resolver::builder_with_config(config, Wires::of(&self.sockets)).with_options(options).build();
-        let resolver = Arc::new(built.map_err(|error| Error::Failed(error.to_string()))?);
-        seen.resolver = Some((stamp, Arc::clone(&resolver)));
-        Ok(resolver)
+        let resolver = built.map_err(|error| Error::Failed(error.to_string()))?;
+        let asking = Arc::new(Asking { resolver, search });
+        seen.resolver = Some((stamp, Arc::clone(&asking)));
+        Ok(asking)
     }
 
     /// Those that the target has a route to before the others (RFC 6724 §6, rule 1), the families in turn (RFC 8305 §4),
@@ -190,6 +195,25 @@ impl Names {
         let times =
             ((stat.st_mtime, nanoseconds(stat.st_mtime_nsec)), (stat.st_ctime, nanoseconds(stat.st_ctime_nsec)));
         Ok((File::from(file), Stamp(stat.st_dev, stat.st_ino, stat.st_size, times.0, times.1)))
+    }
+}
+
+impl Asking {
+    /// Goes through the search list as the C library does: a server that fails for one name may answer for the next, but
+    /// then nobody may say that there is no such host; one that is silent is asked for the name itself only.
+    async fn search(&self, asked: &Name) -> Result<Vec<IpAddr>, Error> {
+        let mut failed: Option<Error> = None;
+        for candidate in self.search.candidates(asked) {
+            if matches!(failed, Some(Error::TimedOut)) && !candidate.as_is {
+                continue;
+            }
+            match self.resolver.lookup_ip(candidate.name).await.map_err(Error::from) {
+                Ok(found) if found.iter().next().is_some() => return Ok(found.iter().collect()),
+                Ok(_) | Err(Error::NoAddress) => {}
+                Err(error) => _ = failed.get_or_insert(error),
+            }
+        }
+        Err(failed.unwrap_or(Error::NoAddress))
     }
 }
 

@@ -160,6 +160,12 @@ impl Tap {
         self.tls = Some(tls);
     }
 
+    /// The client speaks HTTP/1, or wrongly: it is answered as such, whatever it says. To be told before the first byte is
+    /// shown.
+    pub fn speaks_http1(&mut self) {
+        self.stage = Stage::Http1(Box::new(Http1::new()));
+    }
+
     /// The TLS that will be shown was to be opened, and is passed through; to be told before the first byte is shown.
     pub fn not_opened(&mut self, reason: Reason) {
         self.not_opened = Some(reason);
@@ -179,8 +185,8 @@ impl Tap {
     }
 
     /// One connection of the client may lead to several servers (a forward proxy's): what waits for its response, and
-    /// what is still to come, goes to the server of `connection`, which stood `connected` after the accept.
-    pub fn relocate(&mut self, connection: &Arc<Connection>, connected: Micros) {
+    /// what is still to come, goes to the server of `connection`, which stood `connected` after the accept, if ever.
+    pub fn relocate(&mut self, connection: &Arc<Connection>, connected: Option<Micros>) {
         self.connection = Arc::clone(connection);
         if let Stage::Http1(http1) = &mut self.stage {
             http1.relocate(connection, connected);

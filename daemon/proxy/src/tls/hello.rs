@@ -92,8 +92,10 @@ fn hello(bytes: &[u8]) -> Beginning {
 /// What came of waiting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Heard {
-    /// It is no TLS, or the server spoke first, or the connection is over.
+    /// It is no TLS, or the server spoke first.
     Other,
+    /// The connection was over before the client said anything.
+    Nothing,
     /// TLS, whose ClientHello cannot be read.
     Unreadable,
     /// TLS, whose ClientHello ends in the middle.
@@ -133,7 +135,7 @@ pub(crate) async fn hear(
             () = limit => return Heard::Late,
         };
         let Ok(count) = count else {
-            return if seen == 0 { Heard::Other } else { Heard::Truncated };
+            return if seen == 0 { Heard::Nothing } else { Heard::Truncated };
         };
         match scratch.with(|buffer| beginning(buffer.get(..count).unwrap_or_default())) {
             Beginning::Other => return Heard::Other,

@@ -103,7 +103,7 @@ fn what_is_no_hello_is_closed_with_a_record() {
         (b"GET / HTTP/1.1\r\n\r\n", Outcome::Malformed),
         (&[22, 3, 1, 0, 0], Outcome::Malformed),
         (&[22, 3, 1, 1, 0, 1, 0], Outcome::ClientAborted),
-        (b"", Outcome::Malformed),
+        (b"", Outcome::ClientAborted),
     ];
     for (bytes, outcome) in cases {
         let proxy = Proxy::start(serve(hello), Policy::Terminate(inbound(&ca, Upstream::Plain)));

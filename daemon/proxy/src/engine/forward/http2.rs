@@ -24,6 +24,7 @@ use super::super::desk::Desk;
 use super::super::tapped::Clock;
 use super::{Settling, note, renew, unreached};
 use crate::dial;
+use crate::forward::ask::NOTHING_ASKED;
 use crate::forward::authority::{Authority, shown};
 use crate::forward::reach::{self, Reached, sentence};
 use crate::steering::Forward;
@@ -87,8 +88,7 @@ pub(super) async fn serve(
                 Some(Err(_)) | None => {
                     if !asked {
                         let connection = forward.toward(Via::ForwardConnect, forward.connection.server);
-                        let detail = "The client closed without asking for anything.".to_owned();
-                        note(desk, clock, connection, Outcome::ClientAborted, detail);
+                        note(desk, clock, connection, Outcome::ClientAborted, NOTHING_ASKED.to_owned());
                     }
                     break;
                 }

@@ -21,7 +21,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::SendRequest;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use nodetap_core::exchange::{Connection, Via};
+use nodetap_core::exchange::{Connection, Outcome, Via};
 use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -45,6 +45,10 @@ const CONTINUE: Duration = Duration::from_secs(1);
 
 /// Is shown what passes on the client's side, and told where it goes.
 pub trait Witness: Watch {
+    /// A request's head was read and will be answered; those whose head cannot be read are answered by hyper alone.
+    fn begun(&mut self);
+    /// The proxy itself answers the request that was read last, because of this.
+    fn answered(&mut self, outcome: Outcome, detail: String);
     /// The request that was read last goes to this server, over a connection that stands from now on.
     fn relocate(&mut self, connection: &Arc<Connection>);
     /// There is no connection to where that request was to go.
@@ -142,11 +146,12 @@ impl<'a, W: Witness> Proxy<'a, W> {
     /// One exchange. It has an answer, unless the client is to try again.
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<Answered>, Stale> {
         let running = self.state.begin(request.body().is_end_stream());
+        self.witness.borrow_mut().begun();
         let (mut parts, body) = request.into_parts();
         let admitted = match rules::request(&mut parts, self.state.bare.take(), &self.forward.instance) {
             Ok(admitted) => admitted,
             Err(answer) => {
-                let mut response = ourselves(*answer, running);
+                let mut response = self.ourselves(*answer, running);
                 // What follows a CONNECT was meant for its tunnel: it must not be read as requests to this proxy.
                 if parts.method == Method::CONNECT {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -160,7 +165,7 @@ impl<'a, W: Witness> Proxy<'a, W> {
         let response = match answered {
             Ok(response) => response,
             Err(_) if self.state.stale.get() => return Err(Stale),
-            Err(answer) => return Ok(ourselves(answer, running)),
+            Err(answer) => return Ok(self.ourselves(answer, running)),
         };
         let (mut parts, body) = response.into_parts();
         rules::response(&mut parts, &self.forward.instance);
@@ -186,12 +191,11 @@ impl<'a, W: Witness> Proxy<'a, W> {
             Ok(response) => response,
             Err(error) if self.state.asked_badly.get() => {
                 tracing::debug!(%error, "a request's body");
-                return Err(Answer::new(StatusCode::BAD_REQUEST, "The body of the request is malformed or was cut."));
+                return Err(Answer::bad("The body of the request is malformed or was cut."));
             }
             Err(error) => {
                 self.state.stale.set(upstream.used && !error.is_parse());
-                let text = format!("{} gave no valid answer: {}", admitted.to, reason(&error));
-                return Err(Answer::new(StatusCode::BAD_GATEWAY, sentence(&text)));
+                return Err(invalid(&admitted.to, &error));
             }
         };
         match (response.status() == StatusCode::SWITCHING_PROTOCOLS, admitted.upgrade) {
@@ -203,7 +207,7 @@ impl<'a, W: Witness> Proxy<'a, W> {
             }
             (true, false) => {
                 let text = format!("{} switched protocols without being asked.", admitted.to);
-                Err(Answer::new(StatusCode::BAD_GATEWAY, text))
+                Err(Answer::new(Outcome::Malformed, StatusCode::BAD_GATEWAY, text))
             }
             (false, _) => {
                 self.kept.replace(Some(upstream));
@@ -246,7 +250,7 @@ impl<'a, W: Witness> Proxy<'a, W> {
         let Reached { upstream, destination } = reached.map_err(|error| {
             self.witness.borrow_mut().unreached(to, &error);
             let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_GATEWAY);
-            Answer::new(status, error.sentence())
+            Answer::new(error.outcome(), status, error.sentence())
         })?;
         self.witness.borrow_mut().relocate(&destination.connection);
         let announced = Announced { steering: self.steering, local: upstream.announced };
@@ -257,15 +261,28 @@ impl<'a, W: Witness> Proxy<'a, W> {
             .max_headers(FIELDS)
             .preserve_header_case(true)
             .handshake(TokioIo::new(upstream.stream));
-        let (sender, connection) = handshake.await.map_err(|error| {
-            Answer::new(StatusCode::BAD_GATEWAY, sentence(&format!("{to} gave no valid answer: {}", reason(&error))))
-        })?;
+        let (sender, connection) = handshake.await.map_err(|error| invalid(to, &error))?;
         let task = tokio::task::spawn_local(async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "a server's connection failed");
             }
         });
         Ok(Upstream { to: to.clone(), sender, asked: Rc::default(), used: false, task, _announced: announced })
+    }
+
+    fn ourselves(&self, answer: Answer, running: Running) -> Response<Answered> {
+        let Answer { status, text, kind, outcome } = answer;
+        if outcome != Outcome::Complete {
+            self.witness.borrow_mut().answered(outcome, text.clone().into_owned());
+        }
+        let text = if text.is_empty() { String::new() } else { format!("{}\n", text.trim_end_matches('\n')) };
+        let is_empty = text.is_empty();
+        let mut response = Response::new(Answered::ourselves(text, running));
+        *response.status_mut() = status;
+        if !is_empty {
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        }
+        response
     }
 }
 
@@ -315,16 +332,11 @@ impl Drop for Upstream<'_> {
     }
 }
 
-fn ourselves(answer: Answer, running: Running) -> Response<Answered> {
-    let Answer { status, text, kind } = answer;
-    let text = if text.is_empty() { String::new() } else { format!("{}\n", text.trim_end_matches('\n')) };
-    let is_empty = text.is_empty();
-    let mut response = Response::new(Answered::ourselves(text, running));
-    *response.status_mut() = status;
-    if !is_empty {
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    }
-    response
+/// The server's side of the conversation came to nothing.
+fn invalid(to: &Authority, error: &hyper::Error) -> Answer {
+    let outcome = if error.is_parse() { Outcome::Malformed } else { Outcome::ServerAborted };
+    let text = format!("{to} gave no valid answer: {}", reason(error));
+    Answer::new(outcome, StatusCode::BAD_GATEWAY, sentence(&text))
 }
 
 /// What hyper says, with what lies below it.

@@ -8,6 +8,7 @@ use http::header::{
     UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, request, response};
+use nodetap_core::exchange::Outcome;
 
 use crate::forward::authority::{Authority, shown};
 
@@ -33,15 +34,23 @@ pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) text: Cow<'static, str>,
     pub(super) kind: &'static str,
+    /// How the exchange is recorded, with the text as its reason.
+    pub(super) outcome: Outcome,
 }
 
 impl Answer {
-    pub(super) fn new(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, text: text.into(), kind: "text/plain; charset=utf-8" }
+    pub(super) fn new(outcome: Outcome, status: StatusCode, text: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, text: text.into(), kind: "text/plain; charset=utf-8", outcome }
     }
 
-    fn bad(text: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, text)
+    /// The request is wrong.
+    pub(super) fn bad(text: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Outcome::Malformed, StatusCode::BAD_REQUEST, text)
+    }
+
+    /// What was asked for is done.
+    fn done(text: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Outcome::Complete, StatusCode::OK, text)
     }
 }
 
@@ -56,7 +65,7 @@ pub(super) fn request(parts: &mut request::Parts, bare: bool, instance: &str) ->
     let (to, host) = target(parts)?;
     if passed_here(&parts.headers, instance) {
         let text = "This request has passed this proxy before: its names or its variables lead in a circle.";
-        return Err(Answer::new(StatusCode::LOOP_DETECTED, text).into());
+        return Err(Answer::new(Outcome::Refused, StatusCode::LOOP_DETECTED, text).into());
     }
     max_forwards(parts)?;
     let upgrade = !old && asks_for_websocket(&parts.headers);
@@ -153,9 +162,9 @@ fn max_forwards(parts: &mut request::Parts) -> Result<(), Box<Answer>> {
     match left {
         None => Ok(()),
         Some(0) if parts.method == Method::TRACE => {
-            Err(Answer { kind: "message/http", ..Answer::new(StatusCode::OK, trace(parts)) }.into())
+            Err(Answer { kind: "message/http", ..Answer::done(trace(parts)) }.into())
         }
-        Some(0) => Err(Answer::new(StatusCode::OK, "").into()),
+        Some(0) => Err(Answer::done("").into()),
         Some(left) => {
             parts.headers.insert(MAX_FORWARDS, HeaderValue::from(left - 1));
             Ok(())

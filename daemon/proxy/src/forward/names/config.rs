@@ -115,7 +115,14 @@ impl ResolvConf {
         }
     }
 
-    /// For the resolver: one server after the other, nothing cached, no other files.
+    /// For whom to ask for which name.
+    pub(super) fn search(&self) -> Search {
+        let domains = self.search.iter().filter_map(|domain| Name::from_str_relaxed(domain).ok()).collect();
+        Search { domains, ndots: self.ndots }
+    }
+
+    /// For the resolver: one server after the other, nothing cached, no other files. The search list is gone through by
+    /// us, for it tells the answer to the last name only.
     pub(super) fn into_hickory(self, port: u16) -> (ResolverConfig, ResolverOpts) {
         let server = |address| {
             let mut server =
@@ -127,9 +134,7 @@ impl ResolvConf {
         };
         let mut config = ResolverConfig::default();
         config.name_servers = self.servers.iter().copied().map(server).collect();
-        config.search = self.search.iter().filter_map(|domain| Name::from_str_relaxed(domain).ok()).collect();
         let mut options = ResolverOpts::default();
-        options.ndots = self.ndots;
         options.timeout = self.timeout;
         // There the first try is no attempt.
         options.attempts = self.attempts.saturating_sub(1);
@@ -140,6 +145,42 @@ impl ResolvConf {
         options.server_ordering_strategy =
             if self.rotate { ServerOrderingStrategy::RoundRobin } else { ServerOrderingStrategy::UserProvidedOrder };
         (config, options)
+    }
+}
+
+/// What stands behind a name that does not end in a dot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Search {
+    domains: Vec<Name>,
+    ndots: usize,
+}
+
+/// A name as it is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Candidate {
+    pub(super) name: Name,
+    /// It is the name itself, with nothing behind it.
+    pub(super) as_is: bool,
+}
+
+impl Search {
+    /// The names to ask for, in turn (resolv.conf(5), `search` and `ndots`).
+    pub(super) fn candidates(&self, name: &Name) -> Vec<Candidate> {
+        let mut whole = name.clone();
+        whole.set_fqdn(true);
+        let as_is = Candidate { name: whole, as_is: true };
+        if name.is_fqdn() {
+            return vec![as_is];
+        }
+        let mut candidates: Vec<Candidate> = Vec::new();
+        for name in self.domains.iter().filter_map(|domain| name.clone().append_domain(domain).ok()) {
+            if name != as_is.name && candidates.iter().all(|before| before.name != name) {
+                candidates.push(Candidate { name, as_is: false });
+            }
+        }
+        let dots = usize::from(name.num_labels()).saturating_sub(1);
+        candidates.insert(if dots >= self.ndots { 0 } else { candidates.len() }, as_is);
+        candidates
     }
 }
 

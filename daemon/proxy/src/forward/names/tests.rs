@@ -41,6 +41,7 @@ impl Server {
                         answer.add_answer(Record::from_rdata(question.name().clone(), 60, RData::AAAA(address)));
                     }
                     (Some(_), _) => {}
+                    (None, _) if name.ends_with("failing.") => answer.metadata.response_code = ResponseCode::ServFail,
                     (None, _) => answer.metadata.response_code = ResponseCode::NXDomain,
                 }
                 socket.send_to(&answer.to_vec().unwrap(), from).unwrap();
@@ -93,6 +94,16 @@ fn the_search_list_is_gone_through_as_ndots_says() {
     // Whoever ends a name with a dot means it.
     assert!(matches!(lookup(&names, "web."), Err(Error::NoAddress)));
     assert_eq!(server.asked(), ["web."]);
+}
+
+#[test]
+fn a_server_that_fails_for_one_name_of_the_search_list_is_asked_for_the_others_and_its_failure_is_told() {
+    let server = Server::knowing(&[("web.", [10, 0, 0, 1])]);
+    let root = root("nameserver 127.0.0.1\nsearch failing svc\n", "");
+    let names = names(root.path(), &server);
+    assert_eq!(lookup(&names, "web").unwrap(), v4([10, 0, 0, 1]));
+    let failed = lookup(&names, "other");
+    assert!(matches!(&failed, Err(Error::Failed(why)) if why.contains("Server Failure")), "{failed:?}");
 }
 
 #[test]

@@ -146,10 +146,10 @@ impl Http1 {
     }
 
     /// What waits for its response goes to another server.
-    pub(in crate::tap) fn relocate(&mut self, connection: &Arc<Connection>, connected: Micros) {
+    pub(in crate::tap) fn relocate(&mut self, connection: &Arc<Connection>, connected: Option<Micros>) {
         for (index, open) in self.open.iter_mut().enumerate() {
             // Those behind the first find the connection standing.
-            open.relocate(connection, (index == 0).then_some(connected));
+            open.relocate(connection, connected.filter(|_| index == 0));
         }
     }
 
