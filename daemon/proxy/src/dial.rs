@@ -1,6 +1,7 @@
 //! Makes the upstream connection, at once, and ends connections the way the network would: with a reset where the
 //! other side was reset. It refuses to know why a destination was chosen.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,12 +14,18 @@ use tokio::net::{TcpSocket, TcpStream};
 use crate::backlog::UNSENT;
 use crate::steering::{Destination, Steering};
 
-/// An upstream connection, and the address that has to be given back when it ends.
+/// An upstream connection, and the address that is given back when it has ended.
 #[derive(Debug)]
-pub struct Dialled {
+pub struct Dialled<'a> {
     pub stream: TcpStream,
-    /// Announced by [`Steering::bound`].
-    pub announced: Option<SocketAddr>,
+    pub announced: Option<Announced<'a>>,
+}
+
+/// An upstream socket's own address, announced by [`Steering::bound`]: given back with this value, which is to outlive the
+/// socket, however that ends.
+pub struct Announced<'a> {
+    steering: &'a dyn Steering,
+    local: SocketAddr,
 }
 
 /// Why there is no upstream connection.
@@ -50,11 +57,11 @@ const KEEPALIVE: Duration = Duration::from_secs(600);
 ///
 /// # Errors
 /// See [`Error`]. What was announced has been given back then.
-pub async fn dial(
+pub async fn dial<'a>(
     destination: &Destination,
-    steering: &dyn Steering,
+    steering: &'a dyn Steering,
     downstream: &TcpStream,
-) -> Result<Dialled, Error> {
+) -> Result<Dialled<'a>, Error> {
     let broken = async {
         let _ = downstream.ready(Interest::ERROR).await;
     };
@@ -65,11 +72,11 @@ pub async fn dial(
 ///
 /// # Errors
 /// As [`dial`].
-pub async fn dial_until(
+pub async fn dial_until<'a>(
     destination: &Destination,
-    steering: &dyn Steering,
+    steering: &'a dyn Steering,
     gone: impl Future<Output = ()>,
-) -> Result<Dialled, Error> {
+) -> Result<Dialled<'a>, Error> {
     tokio::select! {
         biased;
         dialled = attempt(destination, steering) => dialled,
@@ -77,7 +84,7 @@ pub async fn dial_until(
     }
 }
 
-async fn attempt(destination: &Destination, steering: &dyn Steering) -> Result<Dialled, Error> {
+async fn attempt<'a>(destination: &Destination, steering: &'a dyn Steering) -> Result<Dialled<'a>, Error> {
     let to = destination.dial;
     let Some(source) = destination.source else {
         let socket = socket(to, steering).map_err(|source| Error::Ourselves { to, source })?;
@@ -97,13 +104,12 @@ async fn attempt(destination: &Destination, steering: &dyn Steering) -> Result<D
             }
             Err(source) => return Err(Error::Ourselves { to, source }),
         };
-        let announcement = Announcement { steering, local };
+        let announced = Announced { steering, local };
         steering.bound(destination, local).map_err(|source| Error::Ourselves { to, source })?;
         match connect(socket, to).await {
             Ok(stream) => {
-                announcement.keep();
                 steering.connected(destination, local);
-                return Ok(Dialled { stream, announced: Some(local) });
+                return Ok(Dialled { stream, announced: Some(announced) });
             }
             // This very pair of addresses is still in TIME_WAIT.
             Err(Error::Connect { source, .. }) if source.kind() == io::ErrorKind::AddrNotAvailable => last = source,
@@ -113,19 +119,13 @@ async fn attempt(destination: &Destination, steering: &dyn Steering) -> Result<D
     Err(Error::Ourselves { to, source: last })
 }
 
-/// Taken back when the dial fails or is given up.
-struct Announcement<'a> {
-    steering: &'a dyn Steering,
-    local: SocketAddr,
-}
-
-impl Announcement<'_> {
-    fn keep(self) {
-        std::mem::forget(self);
+impl fmt::Debug for Announced<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Announced").field(&self.local).finish()
     }
 }
 
-impl Drop for Announcement<'_> {
+impl Drop for Announced<'_> {
     fn drop(&mut self) {
         self.steering.ended(self.local);
     }

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
@@ -78,7 +77,7 @@ pub(super) async fn tunnel(
     desk: &Desk,
     clock: &Clock,
     client: TcpStream,
-    upstream: Dialled,
+    upstream: Dialled<'_>,
     destination: &Destination,
 ) {
     match &destination.tls {
@@ -93,7 +92,7 @@ pub(super) async fn pass(
     desk: &Desk,
     clock: &Clock,
     client: TcpStream,
-    upstream: Dialled,
+    upstream: Dialled<'_>,
     destination: &Destination,
     reason: Option<Reason>,
 ) {
@@ -105,7 +104,6 @@ pub(super) async fn pass(
     }
     relay(desk, clock, client, upstream.stream, &mut Pipe::Plain(Pump::new()), &mut watch, &tick).await;
     watch.finish();
-    give_back(desk, upstream.announced);
 }
 
 /// What lies between the two sockets.
@@ -129,23 +127,38 @@ impl Pipe {
     }
 }
 
+/// The sockets of a tunnel while it runs. An orderly end would make a cut answer look like a whole one: what ends them
+/// with this value (nodetap itself, or a panic) ends them with resets.
+struct Running(Option<(TcpStream, TcpStream)>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some((client, server)) = self.0.take() {
+            dial::reset(client);
+            dial::reset(server);
+        }
+    }
+}
+
 /// Pumps until both sides have ended, and ends them the way they ended.
 pub(super) async fn relay(
     desk: &Desk,
     clock: &Clock,
-    mut client: TcpStream,
-    mut server: TcpStream,
+    client: TcpStream,
+    server: TcpStream,
     pipe: &mut Pipe,
     watch: &mut Tapped<'_>,
     tick: &Tick,
 ) {
+    let mut running = Running(Some((client, server)));
+    let Some((client, server)) = &mut running.0 else { return };
     let mut cut = pin!(desk.cut());
     let mut still_open = pin!(tokio::time::sleep(STILL_OPEN));
     let close = loop {
         tokio::select! {
             biased;
-            close = pipe.run(&mut client, &mut server, watch, &desk.scratch) => break Some(close),
-            () = &mut cut => break None,
+            close = pipe.run(client, server, watch, &desk.scratch) => break close,
+            () = &mut cut => return watch.ended(Side::Server, End::Cut),
             // Cancel-safe, as the next one: all state of the pump is in `pipe`.
             () = tick.due(clock) => watch.with_tap(|tap, now, ids, out| tap.tick(now, ids, out)),
             () = &mut still_open => {
@@ -154,34 +167,19 @@ pub(super) async fn relay(
             }
         }
     };
-    let broken = match close {
-        Some(Close::Orderly) => None,
-        Some(Close::Broken(Side::Client)) => Some((Side::Client, client, server)),
-        Some(Close::Broken(Side::Server)) => Some((Side::Server, server, client)),
-        // An orderly end would make a cut answer look like a whole one.
-        None => {
-            watch.ended(Side::Server, End::Cut);
-            dial::reset(client);
-            dial::reset(server);
-            None
-        }
+    let Some((client, server)) = running.0.take() else { return };
+    let (side, broken, other) = match close {
+        Close::Orderly => return,
+        Close::Broken(Side::Client) => (Side::Client, client, server),
+        Close::Broken(Side::Server) => (Side::Server, server, client),
     };
-    if let Some((side, broken, other)) = broken {
-        watch.ended(side, End::Reset);
-        drop(broken);
-        tokio::select! {
-            biased;
-            () = dial::reset_after_sending(other, RESET_GRACE) => {}
-            // Dropped with what it has not sent: the daemon ends.
-            () = &mut cut => {}
-        }
-    }
-}
-
-/// The upstream connection is closed.
-pub(super) fn give_back(desk: &Desk, announced: Option<SocketAddr>) {
-    if let Some(local) = announced {
-        desk.group.steering.ended(local);
+    watch.ended(side, End::Reset);
+    drop(broken);
+    tokio::select! {
+        biased;
+        () = dial::reset_after_sending(other, RESET_GRACE) => {}
+        // Dropped with what it has not sent: the daemon ends.
+        () = &mut cut => {}
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::connection::{Pipe, give_back, pass, relay, unreached};
+use super::connection::{Pipe, pass, relay, unreached};
 use super::desk::Desk;
 use super::tapped::{Clock, Tapped, Tick};
 use crate::dial::{self, Dialled};
@@ -41,7 +41,7 @@ pub(super) async fn open(
     desk: &Desk,
     clock: &Clock,
     client: TcpStream,
-    upstream: Dialled,
+    upstream: Dialled<'_>,
     destination: &Destination,
     outbound: &Outbound,
 ) {
@@ -71,8 +71,7 @@ pub(super) async fn open(
         Err(Obstacle::After(reason)) => case.again(client, upstream, reason).await,
         Err(Obstacle::Gone) => {
             dial::reset(client);
-            drop(upstream.stream);
-            give_back(desk, upstream.announced);
+            drop(upstream);
             let detail = "The client gave up before the TLS handshakes were over.";
             case.record(case.facts(&hello.offer), Outcome::ClientAborted, detail.into());
         }
@@ -137,7 +136,7 @@ impl Case<'_> {
     async fn serve(
         self,
         client: TcpStream,
-        upstream: Dialled,
+        upstream: Dialled<'_>,
         hello: &Hello,
         mut near: Leg,
         mut far: Leg,
@@ -153,8 +152,7 @@ impl Case<'_> {
         if let Err(failure) = shaken {
             drop(client);
             far.farewell(&upstream.stream);
-            drop(upstream.stream);
-            give_back(self.desk, upstream.announced);
+            drop(upstream);
             if self.desk.is_cutting() {
                 return self.record(facts, Outcome::ClientAborted, "The connection was ended by nodetap.".into());
             }
@@ -176,7 +174,7 @@ impl Case<'_> {
             pump = back;
             watch.left_in_silence().then(|| since.elapsed())
         };
-        give_back(self.desk, upstream.announced);
+        drop(upstream.announced);
         let failure = match pump.client.error().and_then(refusal) {
             Some(alert) if silent_after.is_some() => Some(Unagreed::Rejected(alert)),
             _ => silent_after.filter(|after| *after < HASTE).map(|_| Unagreed::Gone),
@@ -223,14 +221,13 @@ impl Case<'_> {
         }
     }
 
-    async fn pass(self, client: TcpStream, upstream: Dialled, reason: Option<Reason>) {
+    async fn pass(self, client: TcpStream, upstream: Dialled<'_>, reason: Option<Reason>) {
         pass(self.desk, self.clock, client, upstream, self.destination, reason).await;
     }
 
     /// Passes it through on a fresh upstream connection.
-    async fn again(self, client: TcpStream, spent: Dialled, reason: Reason) {
-        drop(spent.stream);
-        give_back(self.desk, spent.announced);
+    async fn again(self, client: TcpStream, spent: Dialled<'_>, reason: Reason) {
+        drop(spent);
         let steering = &self.desk.group.steering;
         let dialled = tokio::select! {
             biased;

@@ -9,7 +9,7 @@ use nodetap_core::exchange::{Outcome, TlsFacts};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use super::connection::{Pipe, give_back, relay};
+use super::connection::{Pipe, relay};
 use super::desk::Desk;
 use super::opened::Case;
 use super::tapped::{Clock, Tapped, Tick};
@@ -28,7 +28,7 @@ pub(super) async fn terminate(
     desk: &Desk,
     clock: &Clock,
     client: TcpStream,
-    upstream: Dialled,
+    upstream: Dialled<'_>,
     destination: &Destination,
     inbound: &Inbound,
 ) {
@@ -50,11 +50,10 @@ pub(super) async fn terminate(
         }
         Err(Refused { facts, outcome, detail }) => {
             drop(client);
-            drop(upstream.stream);
+            drop(upstream);
             case.record(facts, outcome, detail);
         }
     }
-    give_back(desk, upstream.announced);
 }
 
 /// A connection that came to nothing where TLS ends here.

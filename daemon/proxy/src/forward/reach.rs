@@ -22,8 +22,8 @@ const ADDRESSES: usize = 16;
 
 /// An upstream connection.
 #[derive(Debug)]
-pub struct Reached {
-    pub upstream: Dialled,
+pub struct Reached<'a> {
+    pub upstream: Dialled<'a>,
     pub destination: Destination,
 }
 
@@ -102,13 +102,13 @@ pub(crate) fn sentence(text: &str) -> String {
 ///
 /// # Errors
 /// See [`Error`].
-pub async fn reach(
+pub async fn reach<'a>(
     forward: &Forward,
     via: Via,
     asked: &Authority,
-    steering: &dyn Steering,
+    steering: &'a dyn Steering,
     gone: impl Future<Output = ()>,
-) -> Result<Reached, Error> {
+) -> Result<Reached<'a>, Error> {
     let deadline = Instant::now() + forward.patience;
     tokio::select! {
         biased;
@@ -117,13 +117,13 @@ pub async fn reach(
     }
 }
 
-async fn by_deadline(
+async fn by_deadline<'a>(
     forward: &Forward,
     via: Via,
     asked: &Authority,
-    steering: &dyn Steering,
+    steering: &'a dyn Steering,
     deadline: Instant,
-) -> Result<Reached, Error> {
+) -> Result<Reached<'a>, Error> {
     let addresses = match &asked.host {
         Host::Address(address) => vec![*address],
         Host::Name(name) => {

@@ -1,14 +1,14 @@
 //! Groups beside one another: one that comes, goes, floods or is cut is nothing to the others.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nodetap_core::exchange::{Event, Outcome};
 use nodetap_proxy::engine::{GroupLimits, TOO_MANY_CONNECTIONS};
 
-use crate::harness::{Tunnels, bar, connect, drain, echo, engine, exchanges, say, wait_until};
+use crate::harness::{PATIENCE, Tunnels, bar, connect, drain, echo, engine, exchanges, say, wait_until};
 
 #[test]
 fn groups_come_and_go_while_others_are_served() {
@@ -185,4 +185,24 @@ fn a_panic_in_one_connection_ends_it_is_counted_and_leaves_its_group_as_it_is() 
             say(&group.connect(), "after").unwrap();
         }
     }
+}
+
+#[test]
+fn a_panic_in_a_tunnel_ends_both_of_its_sides_with_resets() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let engine = engine(1);
+    let group = Tunnels::open(&engine, listener.local_addr().unwrap(), 1, GroupLimits::default());
+    let mut client = group.connect();
+    let mut server = listener.accept().unwrap().0;
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    // The record is due when the answer is whole; as much as it says, the client has had.
+    group.told.panics.store(true, Ordering::Relaxed);
+    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    server.read_exact(&mut [0; 27]).unwrap();
+    server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nand more").unwrap();
+    for mut side in [client, server] {
+        let ended = side.read_to_end(&mut Vec::new());
+        assert_eq!(ended.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    }
+    wait_until("its end", || *group.told.lost.lock().unwrap() == ["connection_panic"]);
 }

@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -30,10 +30,13 @@ pub(crate) fn engine(workers: usize) -> Engine {
 pub(crate) struct Told {
     pub(crate) events: Mutex<Vec<Event>>,
     pub(crate) lost: Mutex<Vec<&'static str>>,
+    /// The next record is not taken: it panics instead.
+    pub(crate) panics: AtomicBool,
 }
 
 impl Sink for Told {
     fn record(&self, event: Event) {
+        assert!(!self.panics.swap(false, Ordering::Relaxed), "as a test wishes");
         self.events.lock().unwrap().push(event);
     }
 

@@ -189,9 +189,6 @@ async fn connect(
                 note(desk, clock, (*destination.connection).clone(), Outcome::ClientAborted, text);
             }
             respond.send_reset(Reason::CONNECT_ERROR);
-            if let Some(local) = upstream.announced {
-                steering.ended(local);
-            }
         }
     }
 }

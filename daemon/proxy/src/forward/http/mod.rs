@@ -10,7 +10,6 @@ mod wire;
 
 use std::cell::{Cell, RefCell};
 use std::error::Error as _;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +31,7 @@ use self::state::{Gate, Running, State};
 use self::wire::Wire;
 use super::authority::Authority;
 use super::reach::{self, Reached, sentence};
+use crate::dial::{Announced, Dialled};
 use crate::steering::{Forward, Steering};
 use crate::tap::{End, Side};
 use crate::tunnel::Watch;
@@ -253,14 +253,14 @@ impl<'a, W: Witness> Proxy<'a, W> {
             Answer::new(error.outcome(), status, error.sentence())
         })?;
         self.witness.borrow_mut().relocate(&destination.connection);
-        let announced = Announced { steering: self.steering, local: upstream.announced };
+        let Dialled { stream, announced } = upstream;
         let handshake = hyper::client::conn::http1::Builder::new()
             .allow_obsolete_multiline_headers_in_responses(true)
             .allow_spaces_after_header_name_in_responses(true)
             .max_header_size(HEAD)
             .max_headers(FIELDS)
             .preserve_header_case(true)
-            .handshake(TokioIo::new(upstream.stream));
+            .handshake(TokioIo::new(stream));
         let (sender, connection) = handshake.await.map_err(|error| invalid(to, &error))?;
         let task = tokio::task::spawn_local(async move {
             if let Err(error) = connection.with_upgrades().await {
@@ -295,21 +295,7 @@ struct Upstream<'a> {
     /// A request before this one was answered on it.
     used: bool,
     task: JoinHandle<()>,
-    _announced: Announced<'a>,
-}
-
-/// Given back when the connection is over.
-struct Announced<'a> {
-    steering: &'a dyn Steering,
-    local: Option<SocketAddr>,
-}
-
-impl Drop for Announced<'_> {
-    fn drop(&mut self) {
-        if let Some(local) = self.local {
-            self.steering.ended(local);
-        }
-    }
+    _announced: Option<Announced<'a>>,
 }
 
 /// The server closed a connection that had served before, instead of answering, as servers do whose patience ends just
