@@ -67,7 +67,7 @@ pub enum Outcome {
     Complete,
     ClientAborted,
     ServerAborted,
-    /// The server did not accept the connection (RST or ICMP unreachable).
+    /// The server did not accept the connection (RST or ICMP unreachable), or we did not serve what was asked of us.
     Refused,
     Timeout,
     /// The bytes were not what the protocol allows; they were passed on all the same.

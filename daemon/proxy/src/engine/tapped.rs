@@ -155,6 +155,11 @@ impl<'a> Tapped<'a> {
         }
     }
 
+    /// Are exchanges written of what is still to come?
+    pub(super) fn follows(&self) -> bool {
+        self.tap.as_ref().is_some_and(|tap| !tap.is_blind())
+    }
+
     /// Has every exchange amended before it is written.
     pub(super) fn amend(&mut self, amend: impl FnMut(&mut Exchange) + 'a) {
         self.amend = Some(Box::new(amend));

@@ -7,6 +7,7 @@
 //! The sockets to the name servers, and those that tell whether there is a route, are made by [`Sockets`]: where the
 //! target's own are.
 
+mod asking;
 mod config;
 mod wires;
 
@@ -16,15 +17,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hickory_resolver::Resolver;
-use hickory_resolver::net::{DnsError, NetError};
-use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::Name;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
 
-use config::{Hosts, ResolvConf, Search};
+use asking::Asking;
+use config::{Hosts, ResolvConf};
 use socket2::{Domain, Type};
-use wires::Wires;
 
 use crate::sockets::{Here, Sockets};
 
@@ -58,13 +56,7 @@ pub struct Names {
 #[derive(Default)]
 struct Seen {
     hosts: Option<(Stamp, Arc<Hosts>)>,
-    resolver: Option<(Option<Stamp>, Arc<Asking>)>,
-}
-
-/// Who is asked, and for which names.
-struct Asking {
-    resolver: Resolver<Wires>,
-    search: Search,
+    asking: Option<(Option<Stamp>, Arc<Asking>)>,
 }
 
 /// A file has changed when one of these has: device, inode, size, and the two times.
@@ -108,7 +100,7 @@ impl Names {
         let asking = self.asking()?;
         // As the C library has it: names with an underscore are asked for like all others.
         let asked = Name::from_str_relaxed(name).map_err(|_| Error::NoAddress)?;
-        Ok(self.in_turn(asking.search(&asked).await?))
+        Ok(self.in_turn(asking.addresses(&asked).await?))
     }
 
     /// `/etc/hosts` as it is now; an unreadable one counts as empty.
@@ -131,24 +123,19 @@ impl Names {
         }
     }
 
-    /// A resolver that is set up as `/etc/resolv.conf` says now; without one, as its defaults are.
+    /// Whom `/etc/resolv.conf` says to ask now; without one, this host.
     fn asking(&self) -> Result<Arc<Asking>, Error> {
         let opened = self.open("etc/resolv.conf").ok();
         let stamp = opened.as_ref().map(|(_, stamp)| *stamp);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((then, asking)) = &seen.resolver
+        if let Some((then, asking)) = &seen.asking
             && *then == stamp
         {
             return Ok(Arc::clone(asking));
         }
         let text = opened.and_then(|(file, _)| read(file, RESOLV_CONF).ok()).unwrap_or_default();
-        let read = ResolvConf::parse(&text);
-        let search = read.search();
-        let (config, options) = read.into_hickory(self.port);
-        let built = Resolver::builder_with_config(config, Wires::of(&self.sockets)).with_options(options).build();
-        let resolver = built.map_err(|error| Error::Failed(error.to_string()))?;
-        let asking = Arc::new(Asking { resolver, search });
-        seen.resolver = Some((stamp, Arc::clone(&asking)));
+        let asking = Arc::new(Asking::new(&ResolvConf::parse(&text), self.port, &self.sockets)?);
+        seen.asking = Some((stamp, Arc::clone(&asking)));
         Ok(asking)
     }
 
@@ -198,25 +185,6 @@ impl Names {
     }
 }
 
-impl Asking {
-    /// Goes through the search list as the C library does: a server that fails for one name may answer for the next, but
-    /// then nobody may say that there is no such host; one that is silent is asked for the name itself only.
-    async fn search(&self, asked: &Name) -> Result<Vec<IpAddr>, Error> {
-        let mut failed: Option<Error> = None;
-        for candidate in self.search.candidates(asked) {
-            if matches!(failed, Some(Error::TimedOut)) && !candidate.as_is {
-                continue;
-            }
-            match self.resolver.lookup_ip(candidate.name).await.map_err(Error::from) {
-                Ok(found) if found.iter().next().is_some() => return Ok(found.iter().collect()),
-                Ok(_) | Err(Error::NoAddress) => {}
-                Err(error) => _ = failed.get_or_insert(error),
-            }
-        }
-        Err(failed.unwrap_or(Error::NoAddress))
-    }
-}
-
 fn nanoseconds(nanoseconds: impl TryInto<i64>) -> i64 {
     nanoseconds.try_into().unwrap_or(0)
 }
@@ -231,19 +199,6 @@ fn read(file: File, most: u64) -> io::Result<Vec<u8>> {
 fn is_localhost(name: &str) -> bool {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
     name == "localhost" || name.ends_with(".localhost")
-}
-
-impl From<NetError> for Error {
-    fn from(error: NetError) -> Self {
-        match error {
-            NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
-                ResponseCode::NoError | ResponseCode::NXDomain => Self::NoAddress,
-                code => Self::Failed(format!("the name server answered: {code}")),
-            },
-            NetError::Timeout => Self::TimedOut,
-            error => Self::Failed(error.to_string()),
-        }
-    }
 }
 
 #[cfg(test)]

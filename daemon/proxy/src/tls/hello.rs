@@ -92,7 +92,7 @@ fn hello(bytes: &[u8]) -> Beginning {
 /// What came of waiting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Heard {
-    /// It is no TLS, or the server spoke first.
+    /// It is no TLS, or the server spoke (or ended) first.
     Other,
     /// The connection was over before the client said anything.
     Nothing,

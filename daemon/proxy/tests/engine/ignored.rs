@@ -113,6 +113,8 @@ fn what_is_ignored_passes_and_leaves_no_record_request_by_request() {
     {
         ask(&kept, &format!("GET http://{to}{path} HTTP/1.1\r\nHost: {to}\r\n\r\n"));
     }
+    // What goes nowhere does not go where the one before went.
+    ask(&kept, &format!("OPTIONS http://{other}/nowhere HTTP/1.1\r\nHost: {other}\r\nMax-Forwards: 0\r\n\r\n"));
     drop(kept);
     served.drain(Duration::from_secs(5), || false);
 
@@ -123,6 +125,8 @@ fn what_is_ignored_passes_and_leaves_no_record_request_by_request() {
         .map(|(head, server)| (head.split(' ').nth(1).unwrap().rsplit('/').next().unwrap().to_owned(), server))
         .collect();
     paths.sort();
+    let nowhere = paths.remove(0);
+    assert!(nowhere.0 == "nowhere" && ![ignored, other].contains(&nowhere.1), "{nowhere:?}");
     let expected = ["told", "told", "tunnel"].map(|path| (path.to_owned(), other));
     assert_eq!(paths, expected);
     let events = told.events.lock().unwrap();

@@ -240,7 +240,7 @@ fn what_cannot_be_reached_or_is_no_connect_is_told_and_recorded() {
         }
         drop(client);
         let outcomes: Vec<_> = proxy.records().into_iter().map(|record| record.outcome).collect();
-        assert_eq!(outcomes, [Outcome::Refused, Outcome::Refused, Outcome::Malformed, Outcome::Malformed]);
+        assert_eq!(outcomes, [Outcome::Refused, Outcome::Refused, Outcome::Malformed, Outcome::Refused]);
     });
 }
 

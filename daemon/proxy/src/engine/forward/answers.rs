@@ -2,69 +2,120 @@
 //! not tell them from a server's answers. Requests are answered one after the other, and written down in that order.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use nodetap_core::exchange::{Exchange, Outcome};
+use nodetap_core::exchange::{Connection, Exchange, Outcome};
 use nodetap_core::head::Head;
 
 /// Of one connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Answers {
+    /// The client's, which leads to no server.
+    client: Arc<Connection>,
     /// Requests whose head the proxy could read.
     begun: u64,
     /// Exchanges that are written.
     written: u64,
-    /// Why the proxy itself answered, by the number of the request.
-    ours: VecDeque<(u64, Outcome, String)>,
+    /// Those that the proxy itself answered, by the number of the request.
+    ours: VecDeque<(u64, Ours)>,
+}
+
+/// An answer of the proxy's own.
+#[derive(Debug)]
+pub(super) struct Ours {
+    /// Before a server was asked for.
+    pub(super) nowhere: bool,
+    pub(super) outcome: Outcome,
+    /// One sentence.
+    pub(super) detail: String,
 }
 
 impl Answers {
+    pub(super) fn new(client: &Arc<Connection>) -> Self {
+        Self { client: Arc::clone(client), begun: 0, written: 0, ours: VecDeque::new() }
+    }
+
     /// The proxy has read another head.
     pub(super) fn begun(&mut self) {
         self.begun += 1;
     }
 
-    /// The proxy answers the last of them itself.
-    pub(super) fn ours(&mut self, outcome: Outcome, detail: String) {
-        self.ours.push_back((self.begun.saturating_sub(1), outcome, detail));
+    /// The proxy answers the last of them itself. To be told only while exchanges are written.
+    pub(super) fn ours(&mut self, ours: Ours) {
+        self.ours.push_back((self.begun.saturating_sub(1), ours));
     }
 
-    /// Says in the next record what only the proxy knows. What the tap found wrong by itself stays: it is nearer to the
-    /// bytes; but a limit of the tap says nothing about an answer.
+    /// Says in the next record what only the proxy knows.
     pub(super) fn amend(&mut self, exchange: &mut Exchange) {
+        if exchange.stream.is_some() {
+            // A server's WebSocket has become HTTP/2, which is its own affair.
+            return;
+        }
         let number = self.written;
         self.written += 1;
-        let ours = self.ours.pop_front_if(|(of, ..)| *of <= number).filter(|(of, ..)| *of == number);
-        let reason = match ours {
-            Some((_, outcome, detail)) => Some((outcome, detail.into())),
-            None if number < self.begun => None,
-            None => unread(exchange).map(|(outcome, detail)| (outcome, detail.into())),
-        };
-        let Some((outcome, detail)) = reason else { return };
-        let by_limit = exchange.outcome == Outcome::Passthrough && exchange.response.is_some();
-        let unheard = exchange.outcome == Outcome::ServerAborted;
-        if exchange.outcome == Outcome::Complete || by_limit || unheard {
-            exchange.outcome = outcome;
-            exchange.detail = Some(detail);
+        while self.ours.front().is_some_and(|(of, _)| *of < number) {
+            self.ours.pop_front();
         }
+        match self.ours.pop_front_if(|(of, _)| *of == number) {
+            Some((_, ours)) => self.answered(exchange, ours),
+            None if number < self.begun => {}
+            None => self.unread(exchange),
+        }
+    }
+
+    /// What the tap found wrong by itself stays, for it is nearer to the bytes.
+    fn answered(&self, exchange: &mut Exchange, Ours { nowhere, outcome, detail }: Ours) {
+        if nowhere {
+            self.goes_nowhere(exchange);
+        }
+        if exchange.outcome == Outcome::Complete {
+            exchange.outcome = outcome;
+            exchange.detail = (outcome != Outcome::Complete).then(|| detail.into());
+        } else if !matches!(outcome, Outcome::Complete | Outcome::Malformed) {
+            let seen = exchange.detail.take().unwrap_or_default();
+            exchange.detail = Some(format!("{seen} {detail}").trim_start().to_owned().into());
+        }
+    }
+
+    /// A request whose head the proxy did not take: it was answered by hyper alone, or not at all.
+    fn unread(&self, exchange: &mut Exchange) {
+        self.goes_nowhere(exchange);
+        let head = exchange.response.as_ref().map(|response| &response.head[..]);
+        let Some((outcome, detail)) = reason(head.and_then(|head| Head::parse(head).start.status().code)) else {
+            return;
+        };
+        // A limit of the tap says nothing about an answer, and the tap takes our end for a server's.
+        let is_guess = match exchange.outcome {
+            Outcome::Complete => true,
+            Outcome::Passthrough => head.is_some(),
+            Outcome::ServerAborted => head.is_none(),
+            _ => false,
+        };
+        if is_guess {
+            exchange.outcome = outcome;
+            exchange.detail = Some(detail.into());
+        }
+    }
+
+    fn goes_nowhere(&self, exchange: &mut Exchange) {
+        exchange.connection = Arc::clone(&self.client);
+        exchange.timing.connected = None;
     }
 }
 
-/// A request whose head the proxy did not take.
-fn unread(exchange: &Exchange) -> Option<(Outcome, &'static str)> {
-    let Some(response) = &exchange.response else {
-        return Some((
-            Outcome::Refused,
-            "The proxy had ended the connection with the answer before; this went nowhere.",
-        ));
-    };
-    match Head::parse(&response.head).start.status().code? {
-        400 => Some((Outcome::Malformed, "The head of the request cannot be forwarded: it is not strictly HTTP/1.1.")),
-        408 => Some((Outcome::Timeout, "The head of the request did not come whole in time.")),
-        414 => Some((Outcome::Refused, "The URL of the request is longer than this proxy takes (64 KiB).")),
-        431 => Some((
+/// By the status that hyper answers; `None`: it was not answered.
+fn reason(status: Option<u16>) -> Option<(Outcome, &'static str)> {
+    Some(match status {
+        None => {
+            (Outcome::Refused, "The proxy ended the connection before it came to this request, which went nowhere.")
+        }
+        Some(400) => (Outcome::Malformed, "The head of the request cannot be forwarded: it is not strictly HTTP/1.1."),
+        Some(408) => (Outcome::Timeout, "The head of the request did not come whole in time."),
+        Some(414) => (Outcome::Refused, "The URL of the request is longer than this proxy takes (64 KiB)."),
+        Some(431) => (
             Outcome::Refused,
             "The head of the request is longer than this proxy takes (64 KiB), or has more than 256 fields.",
-        )),
-        _ => None,
-    }
+        ),
+        Some(_) => return None,
+    })
 }

@@ -7,8 +7,8 @@ use nodetap_core::exchange::{Connection, Outcome, Via};
 use tokio::net::TcpStream;
 
 use super::super::tapped::{Clock, Tapped, Tick};
-use super::answers::Answers;
-use super::{FAREWELL, Settling, farewell, wanted};
+use super::answers::{Answers, Ours};
+use super::{FAREWELL, Settling, farewell, unreached, wanted};
 use crate::dial;
 use crate::forward::ask::http_refusal;
 use crate::forward::authority::Authority;
@@ -29,11 +29,11 @@ pub(super) async fn serve(
     let steering = &desk.group.steering;
     let connection = Arc::new(forward.connection.clone());
     let tick = Tick::default();
-    let answers = RefCell::new(Answers::default());
+    let answers = RefCell::new(Answers::new(&connection));
     let mut tapped = Tapped::unconnected(desk, clock, &connection, &tick);
     tapped.with_tap(|tap, _, _, _| tap.speaks_http1());
     tapped.amend(|exchange| answers.borrow_mut().amend(exchange));
-    let scene = RefCell::new(Scene { settling, forward, tapped, answers: &answers });
+    let scene = RefCell::new(Scene { settling, clock, forward, tapped, answers: &answers });
     let served = {
         let mut serving = std::pin::pin!(http::serve(&client, forward, &**steering, &scene));
         loop {
@@ -80,6 +80,7 @@ pub(super) async fn serve(
 /// The tap of a client's HTTP connection, and what else is written down about it.
 struct Scene<'a> {
     settling: &'a Settling,
+    clock: &'a Clock,
     forward: &'a Forward,
     tapped: Tapped<'a>,
     answers: &'a RefCell<Answers>,
@@ -100,8 +101,10 @@ impl Witness for Scene<'_> {
         self.answers.borrow_mut().begun();
     }
 
-    fn answered(&mut self, outcome: Outcome, detail: String) {
-        self.answers.borrow_mut().ours(outcome, detail);
+    fn answered(&mut self, nowhere: bool, outcome: Outcome, detail: String) {
+        if self.tapped.follows() {
+            self.answers.borrow_mut().ours(Ours { nowhere, outcome, detail });
+        }
     }
 
     fn relocate(&mut self, connection: &Arc<Connection>) {
@@ -110,6 +113,10 @@ impl Witness for Scene<'_> {
     }
 
     fn unreached(&mut self, asked: &Authority, error: &reach::Error) {
+        if !self.tapped.follows() {
+            // There will be no exchange that could say it.
+            return unreached(self.settling, self.clock, self.forward, Via::ForwardHttp, asked, error);
+        }
         let connection = Arc::new(wanted(self.forward, Via::ForwardHttp, asked, error));
         self.settling.goes(&connection);
         self.tapped.relocate(&connection, false);

@@ -130,7 +130,8 @@ async fn stream(
             (StatusCode::NOT_IMPLEMENTED, text.to_owned())
         }
     };
-    note(&settling.desk, clock, forward.toward(via, forward.connection.server), Outcome::Malformed, text.1.clone());
+    let outcome = if text.0 == StatusCode::NOT_IMPLEMENTED { Outcome::Refused } else { Outcome::Malformed };
+    note(&settling.desk, clock, forward.toward(via, forward.connection.server), outcome, text.1.clone());
     say(&mut respond, text.0, &text.1);
 }
 

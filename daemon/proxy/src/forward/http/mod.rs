@@ -45,10 +45,11 @@ const CONTINUE: Duration = Duration::from_secs(1);
 
 /// Is shown what passes on the client's side, and told where it goes.
 pub trait Witness: Watch {
-    /// A request's head was read and will be answered; those whose head cannot be read are answered by hyper alone.
+    /// A request's head was read; those whose head cannot be read are answered by hyper alone.
     fn begun(&mut self);
-    /// The proxy itself answers the request that was read last, because of this.
-    fn answered(&mut self, outcome: Outcome, detail: String);
+    /// The proxy itself answers the request that was read last, because of this; before it was to go to any server
+    /// (`nowhere`), or for that server.
+    fn answered(&mut self, nowhere: bool, outcome: Outcome, detail: String);
     /// The request that was read last goes to this server, over a connection that stands from now on.
     fn relocate(&mut self, connection: &Arc<Connection>);
     /// There is no connection to where that request was to go.
@@ -151,7 +152,7 @@ impl<'a, W: Witness> Proxy<'a, W> {
         let admitted = match rules::request(&mut parts, self.state.bare.take(), &self.forward.instance) {
             Ok(admitted) => admitted,
             Err(answer) => {
-                let mut response = self.ourselves(*answer, running);
+                let mut response = self.ourselves(*answer, true, running);
                 // What follows a CONNECT was meant for its tunnel: it must not be read as requests to this proxy.
                 if parts.method == Method::CONNECT {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -165,7 +166,7 @@ impl<'a, W: Witness> Proxy<'a, W> {
         let response = match answered {
             Ok(response) => response,
             Err(_) if self.state.stale.get() => return Err(Stale),
-            Err(answer) => return Ok(self.ourselves(answer, running)),
+            Err(answer) => return Ok(self.ourselves(answer, false, running)),
         };
         let (mut parts, body) = response.into_parts();
         rules::response(&mut parts, &self.forward.instance);
@@ -270,11 +271,9 @@ impl<'a, W: Witness> Proxy<'a, W> {
         Ok(Upstream { to: to.clone(), sender, asked: Rc::default(), used: false, task, _announced: announced })
     }
 
-    fn ourselves(&self, answer: Answer, running: Running) -> Response<Answered> {
+    fn ourselves(&self, answer: Answer, nowhere: bool, running: Running) -> Response<Answered> {
         let Answer { status, text, kind, outcome } = answer;
-        if outcome != Outcome::Complete {
-            self.witness.borrow_mut().answered(outcome, text.clone().into_owned());
-        }
+        self.witness.borrow_mut().answered(nowhere, outcome, text.clone().into_owned());
         let text = if text.is_empty() { String::new() } else { format!("{}\n", text.trim_end_matches('\n')) };
         let is_empty = text.is_empty();
         let mut response = Response::new(Answered::ourselves(text, running));
@@ -320,7 +319,12 @@ impl Drop for Upstream<'_> {
 
 /// The server's side of the conversation came to nothing.
 fn invalid(to: &Authority, error: &hyper::Error) -> Answer {
-    let outcome = if error.is_parse() { Outcome::Malformed } else { Outcome::ServerAborted };
+    let outcome = match error {
+        // A limit of ours makes nothing wrong.
+        error if error.is_parse_too_large() => Outcome::Refused,
+        error if error.is_parse() => Outcome::Malformed,
+        _ => Outcome::ServerAborted,
+    };
     let text = format!("{to} gave no valid answer: {}", reason(error));
     Answer::new(outcome, StatusCode::BAD_GATEWAY, sentence(&text))
 }

@@ -48,6 +48,11 @@ impl Answer {
         Self::new(Outcome::Malformed, StatusCode::BAD_REQUEST, text)
     }
 
+    /// Nothing is wrong with the request, but it is none that this proxy serves.
+    fn unserved(text: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Outcome::Refused, StatusCode::BAD_REQUEST, text)
+    }
+
     /// What was asked for is done.
     fn done(text: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Outcome::Complete, StatusCode::OK, text)
@@ -135,17 +140,17 @@ fn check_host(headers: &HeaderMap, old: bool) -> Result<(), Box<Answer>> {
 fn target(parts: &request::Parts) -> Result<(Authority, HeaderValue), Box<Answer>> {
     if parts.method == Method::CONNECT {
         let text = "A CONNECT is answered when the response before it is over; this one came earlier.";
-        return Err(Answer::bad(text).into());
+        return Err(Answer::unserved(text).into());
     }
     let (Some(scheme), Some(authority)) = (parts.uri.scheme(), parts.uri.authority()) else {
         let text = "This is a proxy: a request to it names the whole URL (GET http://host/path), or asks for a tunnel \
                     (CONNECT host:port). It is to be set as http_proxy, not called itself.";
-        return Err(Answer::bad(text).into());
+        return Err(Answer::unserved(text).into());
     };
     if scheme != &http::uri::Scheme::HTTP {
         let to = shown(authority.as_str().as_bytes());
         let text = format!("The scheme {scheme} is not forwarded; ask for a tunnel (CONNECT {to}) instead.");
-        return Err(Answer::bad(text).into());
+        return Err(Answer::unserved(text).into());
     }
     let wrong = |error| Answer::bad(format!("The URL's host is wrong: {error}."));
     let to = Authority::with_default(authority.as_str().as_bytes(), Some(HTTP)).map_err(wrong)?;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts, ServerOrderingStrategy};
+use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverOpts};
 use hickory_resolver::proto::rr::Name;
 
 /// Name servers that are believed (MAXNS).
@@ -115,36 +115,35 @@ impl ResolvConf {
         }
     }
 
-    /// For whom to ask for which name.
+    /// The names to ask for.
     pub(super) fn search(&self) -> Search {
         let domains = self.search.iter().filter_map(|domain| Name::from_str_relaxed(domain).ok()).collect();
         Search { domains, ndots: self.ndots }
     }
 
-    /// For the resolver: one server after the other, nothing cached, no other files. The search list is gone through by
-    /// us, for it tells the answer to the last name only.
-    pub(super) fn into_hickory(self, port: u16) -> (ResolverConfig, ResolverOpts) {
-        let server = |address| {
+    /// The servers, in turn.
+    pub(super) fn name_servers(&self, port: u16) -> impl Iterator<Item = NameServerConfig> {
+        self.servers.iter().map(move |address| {
             let mut server =
-                if self.use_tcp { NameServerConfig::tcp(address) } else { NameServerConfig::udp_and_tcp(address) };
+                if self.use_tcp { NameServerConfig::tcp(*address) } else { NameServerConfig::udp_and_tcp(*address) };
             for connection in &mut server.connections {
                 connection.port = port;
             }
             server
-        };
-        let mut config = ResolverConfig::default();
-        config.name_servers = self.servers.iter().copied().map(server).collect();
+        })
+    }
+
+    /// Of the resolver of one server: one try, nothing cached, no other files.
+    pub(super) fn options(&self) -> ResolverOpts {
         let mut options = ResolverOpts::default();
         options.timeout = self.timeout;
         // There the first try is no attempt.
-        options.attempts = self.attempts.saturating_sub(1);
+        options.attempts = 0;
         options.edns0 = self.edns0;
         options.cache_size = 0;
         options.use_hosts_file = ResolveHosts::Never;
         options.num_concurrent_reqs = 1;
-        options.server_ordering_strategy =
-            if self.rotate { ServerOrderingStrategy::RoundRobin } else { ServerOrderingStrategy::UserProvidedOrder };
-        (config, options)
+        options
     }
 }
 
@@ -164,22 +163,23 @@ pub(super) struct Candidate {
 }
 
 impl Search {
-    /// The names to ask for, in turn (resolv.conf(5), `search` and `ndots`).
+    /// The names to ask for, in turn, each once (resolv.conf(5), `search` and `ndots`).
     pub(super) fn candidates(&self, name: &Name) -> Vec<Candidate> {
         let mut whole = name.clone();
         whole.set_fqdn(true);
-        let as_is = Candidate { name: whole, as_is: true };
         if name.is_fqdn() {
-            return vec![as_is];
-        }
-        let mut candidates: Vec<Candidate> = Vec::new();
-        for name in self.domains.iter().filter_map(|domain| name.clone().append_domain(domain).ok()) {
-            if name != as_is.name && candidates.iter().all(|before| before.name != name) {
-                candidates.push(Candidate { name, as_is: false });
-            }
+            return vec![Candidate { name: whole, as_is: true }];
         }
         let dots = usize::from(name.num_labels()).saturating_sub(1);
-        candidates.insert(if dots >= self.ndots { 0 } else { candidates.len() }, as_is);
+        let listed = self.domains.iter().filter_map(|domain| name.clone().append_domain(domain).ok());
+        let (ahead, behind) = if dots >= self.ndots { (Some(&whole), None) } else { (None, Some(&whole)) };
+        let mut candidates: Vec<Candidate> = Vec::new();
+        for name in ahead.cloned().into_iter().chain(listed).chain(behind.cloned()) {
+            if candidates.iter().all(|before| before.name != name) {
+                // The list may name the root.
+                candidates.push(Candidate { as_is: name == whole, name });
+            }
+        }
         candidates
     }
 }

@@ -41,6 +41,8 @@ impl Server {
                         answer.add_answer(Record::from_rdata(question.name().clone(), 60, RData::AAAA(address)));
                     }
                     (Some(_), _) => {}
+                    (None, _) if name.ends_with("silent.") => continue,
+                    (None, RecordType::AAAA) if name.ends_with("half-failing.") => {}
                     (None, _) if name.ends_with("failing.") => answer.metadata.response_code = ResponseCode::ServFail,
                     (None, _) => answer.metadata.response_code = ResponseCode::NXDomain,
                 }
@@ -96,14 +98,58 @@ fn the_search_list_is_gone_through_as_ndots_says() {
     assert_eq!(server.asked(), ["web."]);
 }
 
+/// Is somebody's failure told, and not that there is no such host?
+fn is_failure(found: Result<Vec<IpAddr>, Error>) {
+    assert!(matches!(&found, Err(Error::Failed(why)) if why.contains("the name server answered")), "{found:?}");
+}
+
 #[test]
 fn a_server_that_fails_for_one_name_of_the_search_list_is_asked_for_the_others_and_its_failure_is_told() {
     let server = Server::knowing(&[("web.", [10, 0, 0, 1])]);
     let root = root("nameserver 127.0.0.1\nsearch failing svc\n", "");
     let names = names(root.path(), &server);
     assert_eq!(lookup(&names, "web").unwrap(), v4([10, 0, 0, 1]));
-    let failed = lookup(&names, "other");
-    assert!(matches!(&failed, Err(Error::Failed(why)) if why.contains("Server Failure")), "{failed:?}");
+    is_failure(lookup(&names, "other"));
+}
+
+#[test]
+fn a_failure_for_one_family_is_told_when_the_other_has_nothing() {
+    let server = Server::knowing(&[]);
+    let root = root("nameserver 127.0.0.1\noptions attempts:1\n", "");
+    let names = names(root.path(), &server);
+    is_failure(lookup(&names, "a.half-failing"));
+}
+
+#[test]
+fn a_server_that_fails_or_is_silent_or_not_there_is_followed_by_the_next() {
+    let server = Server::knowing(&[("web.", [10, 0, 0, 1])]);
+    let failing = UdpSocket::bind(("127.0.0.2", server.port)).unwrap();
+    let _silent = UdpSocket::bind(("127.0.0.3", server.port)).unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 1500];
+        while let Ok((length, from)) = failing.recv_from(&mut buffer) {
+            let query = Message::from_vec(&buffer[..length]).unwrap();
+            let mut answer = Message::response(query.metadata.id, query.metadata.op_code);
+            answer.add_query(query.queries[0].clone());
+            answer.metadata.response_code = ResponseCode::Refused;
+            failing.send_to(&answer.to_vec().unwrap(), from).unwrap();
+        }
+    });
+    for first in ["127.0.0.2", "127.0.0.3", "127.0.0.4"] {
+        let root = root(&format!("nameserver {first}\nnameserver 127.0.0.1\noptions timeout:1\n"), "");
+        assert_eq!(lookup(&names(root.path(), &server), "web").unwrap(), v4([10, 0, 0, 1]), "{first}");
+    }
+}
+
+#[test]
+fn a_silent_server_is_asked_for_the_name_itself_and_not_for_the_rest_of_the_search_list() {
+    let server = Server::knowing(&[("web.", [10, 0, 0, 1]), ("web.last.", [10, 0, 0, 2])]);
+    let root = root("nameserver 127.0.0.1\nsearch silent last\noptions timeout:1 attempts:1\n", "");
+    assert_eq!(lookup(&names(root.path(), &server), "web").unwrap(), v4([10, 0, 0, 1]));
+    // The name itself may be what nobody answers for.
+    let root = self::root("nameserver 127.0.0.1\nsearch failing known\noptions timeout:1 attempts:1\n", "");
+    let server = Server::knowing(&[("a.silent.known.", [10, 0, 0, 3])]);
+    assert_eq!(lookup(&names(root.path(), &server), "a.silent").unwrap(), v4([10, 0, 0, 3]));
 }
 
 #[test]
