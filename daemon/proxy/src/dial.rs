@@ -105,7 +105,10 @@ async fn attempt<'a>(destination: &Destination, steering: &'a dyn Steering) -> R
             Err(source) => return Err(Error::Ourselves { to, source }),
         };
         let announced = Announced { steering, local };
-        steering.bound(destination, local).map_err(|source| Error::Ourselves { to, source })?;
+        if let Err(source) = steering.bound(destination, local) {
+            drop(socket);
+            return Err(Error::Ourselves { to, source });
+        }
         match connect(socket, to).await {
             Ok(stream) => {
                 steering.connected(destination, local);
@@ -178,6 +181,8 @@ const SENDING_POLL: Duration = Duration::from_millis(5);
 /// Closes with RST once the kernel has sent on what was written before, or after `limit`: what the other end had
 /// already answered is not taken back.
 pub async fn reset_after_sending(stream: TcpStream, limit: Duration) {
+    // Now, because whoever waits for this may give up.
+    let _ = stream.set_zero_linger();
     // With the smallest send buffer the kernel calls a socket writable only when (almost) nothing waits in it. There
     // is no event for that without a write that fails, hence the polling; this path is taken by broken connections.
     let shrunk = socket2::SockRef::from(&stream).set_send_buffer_size(1).is_ok();

@@ -60,8 +60,8 @@ impl Tick {
     }
 }
 
-/// Changes an exchange before it is written.
-type Amend<'a> = Box<dyn FnMut(&mut Exchange) + 'a>;
+/// Changes an exchange before it is written; the other says that it is not to be, as it stands.
+type Amend<'a> = Box<dyn FnMut(&mut Exchange, bool) + 'a>;
 
 /// Shows the bytes to the tap, and its records to the sink.
 pub(super) struct Tapped<'a> {
@@ -141,11 +141,13 @@ impl<'a> Tapped<'a> {
         self.charge.set(tap.held());
         let hushed = self.hushed.as_ref();
         for mut event in self.events.drain(..) {
+            let is_hushed = |event: &Event| hushed.is_some_and(|hushed| is_of(event, hushed));
+            let was_hushed = is_hushed(&event);
             // Also of those that are not recorded: they are counted.
             if let (Event::Exchange(exchange), Some(amend)) = (&mut event, &mut self.amend) {
-                amend(exchange);
+                amend(exchange, was_hushed);
             }
-            if hushed.is_some_and(|hushed| is_of(&event, hushed)) {
+            if is_hushed(&event) {
                 continue;
             }
             if admit(&mut event, cap) {
@@ -161,7 +163,7 @@ impl<'a> Tapped<'a> {
     }
 
     /// Has every exchange amended before it is written.
-    pub(super) fn amend(&mut self, amend: impl FnMut(&mut Exchange) + 'a) {
+    pub(super) fn amend(&mut self, amend: impl FnMut(&mut Exchange, bool) + 'a) {
         self.amend = Some(Box::new(amend));
     }
 

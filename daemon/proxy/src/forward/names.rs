@@ -97,7 +97,7 @@ impl Names {
         if is_localhost(name) {
             return Ok(self.in_turn(vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()]));
         }
-        let asking = self.asking()?;
+        let asking = self.asking();
         // As the C library has it: names with an underscore are asked for like all others.
         let asked = Name::from_str_relaxed(name).map_err(|_| Error::NoAddress)?;
         Ok(self.in_turn(asking.addresses(&asked).await?))
@@ -124,19 +124,19 @@ impl Names {
     }
 
     /// Whom `/etc/resolv.conf` says to ask now; without one, this host.
-    fn asking(&self) -> Result<Arc<Asking>, Error> {
+    fn asking(&self) -> Arc<Asking> {
         let opened = self.open("etc/resolv.conf").ok();
         let stamp = opened.as_ref().map(|(_, stamp)| *stamp);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((then, asking)) = &seen.asking
             && *then == stamp
         {
-            return Ok(Arc::clone(asking));
+            return Arc::clone(asking);
         }
         let text = opened.and_then(|(file, _)| read(file, RESOLV_CONF).ok()).unwrap_or_default();
-        let asking = Arc::new(Asking::new(&ResolvConf::parse(&text), self.port, &self.sockets)?);
+        let asking = Arc::new(Asking::new(&ResolvConf::parse(&text), self.port, &self.sockets));
         seen.asking = Some((stamp, Arc::clone(&asking)));
-        Ok(asking)
+        asking
     }
 
     /// Those that the target has a route to before the others (RFC 6724 §6, rule 1), the families in turn (RFC 8305 §4),

@@ -115,6 +115,11 @@ fn what_is_ignored_passes_and_leaves_no_record_request_by_request() {
     }
     // What goes nowhere does not go where the one before went.
     ask(&kept, &format!("OPTIONS http://{other}/nowhere HTTP/1.1\r\nHost: {other}\r\nMax-Forwards: 0\r\n\r\n"));
+    // Whatever the proxy cannot read is taken for meant for the server before.
+    let long = "y".repeat(70_000);
+    (&kept).write_all(format!("GET http://{ignored}/quiet HTTP/1.1\r\nX: {long}\r\n\r\n").as_bytes()).unwrap();
+    let refused = head(&kept).unwrap();
+    assert!(refused.starts_with("HTTP/1.1 431 "), "{refused}");
     drop(kept);
     served.drain(Duration::from_secs(5), || false);
 

@@ -45,8 +45,8 @@ impl Answers {
         self.ours.push_back((self.begun.saturating_sub(1), ours));
     }
 
-    /// Says in the next record what only the proxy knows.
-    pub(super) fn amend(&mut self, exchange: &mut Exchange) {
+    /// Says in the next record what only the proxy knows. `hushed`: it is not to be written, as far as is known.
+    pub(super) fn amend(&mut self, exchange: &mut Exchange, hushed: bool) {
         if exchange.stream.is_some() {
             // A server's WebSocket has become HTTP/2, which is its own affair.
             return;
@@ -59,6 +59,8 @@ impl Answers {
         match self.ours.pop_front_if(|(of, _)| *of == number) {
             Some((_, ours)) => self.answered(exchange, ours),
             None if number < self.begun => {}
+            // It was meant for the server of the one before, for all that anybody knows.
+            None if hushed => {}
             None => self.unread(exchange),
         }
     }
@@ -68,12 +70,15 @@ impl Answers {
         if nowhere {
             self.goes_nowhere(exchange);
         }
-        if exchange.outcome == Outcome::Complete {
-            exchange.outcome = outcome;
-            exchange.detail = (outcome != Outcome::Complete).then(|| detail.into());
-        } else if !matches!(outcome, Outcome::Complete | Outcome::Malformed) {
-            let seen = exchange.detail.take().unwrap_or_default();
-            exchange.detail = Some(format!("{seen} {detail}").trim_start().to_owned().into());
+        let seen = exchange.detail.take().unwrap_or_default();
+        let both = || format!("{seen} {detail}").trim_start().to_owned();
+        match (exchange.outcome, outcome) {
+            (Outcome::Complete, Outcome::Complete) => {}
+            (Outcome::Complete, _) => (exchange.outcome, exchange.detail) = (outcome, Some(detail.into())),
+            // A limit of the tap, or our own end.
+            (Outcome::Passthrough, _) => (exchange.outcome, exchange.detail) = (outcome, Some(both().into())),
+            (_, Outcome::Complete | Outcome::Malformed) => exchange.detail = Some(seen),
+            _ => exchange.detail = Some(both().into()),
         }
     }
 

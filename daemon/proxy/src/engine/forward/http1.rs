@@ -32,7 +32,7 @@ pub(super) async fn serve(
     let answers = RefCell::new(Answers::new(&connection));
     let mut tapped = Tapped::unconnected(desk, clock, &connection, &tick);
     tapped.with_tap(|tap, _, _, _| tap.speaks_http1());
-    tapped.amend(|exchange| answers.borrow_mut().amend(exchange));
+    tapped.amend(|exchange, hushed| answers.borrow_mut().amend(exchange, hushed));
     let scene = RefCell::new(Scene { settling, clock, forward, tapped, answers: &answers });
     let served = {
         let mut serving = std::pin::pin!(http::serve(&client, forward, &**steering, &scene));

@@ -143,6 +143,8 @@ impl ResolvConf {
         options.cache_size = 0;
         options.use_hosts_file = ResolveHosts::Never;
         options.num_concurrent_reqs = 1;
+        // From the range that the network namespace has for it, as everybody's.
+        options.os_port_selection = true;
         options
     }
 }
