@@ -12,17 +12,13 @@ use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 /// INET_DIAG_CGROUP_ID of linux/inet_diag.h.
 const CGROUP_ID: u16 = 21;
 
-/// Every socket in these states, both families. The kernel goes through its tables of all network namespaces for each: a
-/// millisecond (they grow with the machine's memory) that is saved where this one has no socket of that family.
+/// Every socket in these states, both families.
 pub(super) fn dump(
     states: StateFlags,
     extensions: &ExtensionFlags,
     mut each: impl FnMut(&InetResponse),
 ) -> io::Result<()> {
     for (family, socket_id) in [(AF_INET, SocketId::new_v4()), (AF_INET6, SocketId::new_v6())] {
-        if has_none(family) {
-            continue;
-        }
         let request = request(family, states.clone(), extensions.clone(), socket_id);
         super::dump(NETLINK_SOCK_DIAG, SockDiagMessage::InetRequest(request), |message| {
             if let SockDiagMessage::InetResponse(response) = message {
@@ -31,23 +27,6 @@ pub(super) fn dump(
         })?;
     }
     Ok(())
-}
-
-/// Does this network namespace have no TCP socket of that family, as far as can be told?
-fn has_none(family: u8) -> bool {
-    let (file, line) = match family {
-        AF_INET => ("/proc/thread-self/net/sockstat", "TCP:"),
-        _ => ("/proc/thread-self/net/sockstat6", "TCP6:"),
-    };
-    let is_zero = || std::fs::read_to_string(file).is_ok_and(|text| in_use(&text, line) == Some(0));
-    // It is a sum over the processors, which sockets that come and go meanwhile may falsify once.
-    is_zero() && is_zero()
-}
-
-/// What `sockstat` says of a protocol: sockets that listen, connect or are connected.
-fn in_use(text: &str, line: &str) -> Option<u64> {
-    let counts = text.lines().find_map(|one| one.strip_prefix(line))?;
-    counts.split_ascii_whitespace().skip_while(|word| *word != "inuse").nth(1)?.parse().ok()
 }
 
 /// One socket.
@@ -85,26 +64,4 @@ pub(super) fn destroy(family: u8, states: StateFlags, socket_id: SocketId) -> io
 
 fn request(family: u8, states: StateFlags, extensions: ExtensionFlags, socket_id: SocketId) -> InetRequest {
     InetRequest { family, protocol: IPPROTO_TCP, extensions, states, socket_id }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::TcpListener;
-
-    use super::*;
-
-    #[test]
-    fn sockets_in_use_are_read_by_protocol() {
-        let text = "sockets: used 7\nTCP: inuse 3 orphan 0 tw 5 alloc 9 mem 1\nUDP: inuse 2 mem 0\n";
-        assert_eq!((in_use(text, "TCP:"), in_use(text, "UDP:")), (Some(3), Some(2)));
-        assert_eq!((in_use(text, "TCP6:"), in_use("TCP: orphan 0\n", "TCP:")), (None, None));
-    }
-
-    #[test]
-    fn a_family_with_a_socket_is_not_left_out() {
-        for (family, address) in [(AF_INET, "127.0.0.1:0"), (AF_INET6, "[::1]:0")] {
-            let _listener = TcpListener::bind(address).unwrap();
-            assert!(!has_none(family), "{address}");
-        }
-    }
 }
