@@ -147,7 +147,7 @@ impl Names {
         let (v6, v4): (Vec<_>, Vec<_>) = found.into_iter().partition(IpAddr::is_ipv6);
         // One family alone comes as it is, whether it can be reached or not.
         let v4_first = match (v6.first(), v4.first()) {
-            (Some(v6), Some(v4)) => !self.has_route(*v6) && self.has_route(*v4),
+            (Some(v6), Some(v4)) => !has_route(&*self.sockets, *v6) && has_route(&*self.sockets, *v4),
             _ => false,
         };
         let (mut ahead, mut behind) =
@@ -159,13 +159,6 @@ impl Names {
                 pair => turn.extend(pair.0.into_iter().chain(pair.1)),
             }
         }
-    }
-
-    /// A datagram socket that is connected sends nothing, and fails without a route.
-    fn has_route(&self, to: IpAddr) -> bool {
-        let to = SocketAddr::new(to, DNS);
-        let socket = self.sockets.make(Domain::for_address(to), Type::DGRAM);
-        socket.and_then(|socket| socket.connect(&to.into())).is_ok()
     }
 
     /// Opens a regular file beneath the root. The root itself may be a magic link (`/proc/<pid>/root`), nothing below.
@@ -183,6 +176,13 @@ impl Names {
             ((stat.st_mtime, nanoseconds(stat.st_mtime_nsec)), (stat.st_ctime, nanoseconds(stat.st_ctime_nsec)));
         Ok((File::from(file), Stamp(stat.st_dev, stat.st_ino, stat.st_size, times.0, times.1)))
     }
+}
+
+/// A datagram socket that is connected sends nothing, and fails without a route.
+fn has_route(sockets: &dyn Sockets, to: IpAddr) -> bool {
+    let to = SocketAddr::new(to, DNS);
+    let socket = sockets.make(Domain::for_address(to), Type::DGRAM);
+    socket.and_then(|socket| socket.connect(&to.into())).is_ok()
 }
 
 fn nanoseconds(nanoseconds: impl TryInto<i64>) -> i64 {

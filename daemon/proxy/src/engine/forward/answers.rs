@@ -70,15 +70,17 @@ impl Answers {
         if nowhere {
             self.goes_nowhere(exchange);
         }
-        let seen = exchange.detail.take().unwrap_or_default();
-        let both = || format!("{seen} {detail}").trim_start().to_owned();
+        let both = match &exchange.detail {
+            Some(seen) => format!("{seen} {detail}"),
+            None => detail.clone(),
+        };
         match (exchange.outcome, outcome) {
-            (Outcome::Complete, Outcome::Complete) => {}
+            (_, Outcome::Complete) => {}
             (Outcome::Complete, _) => (exchange.outcome, exchange.detail) = (outcome, Some(detail.into())),
             // A limit of the tap, or our own end.
-            (Outcome::Passthrough, _) => (exchange.outcome, exchange.detail) = (outcome, Some(both().into())),
-            (_, Outcome::Complete | Outcome::Malformed) => exchange.detail = Some(seen),
-            _ => exchange.detail = Some(both().into()),
+            (Outcome::Passthrough, _) => (exchange.outcome, exchange.detail) = (outcome, Some(both.into())),
+            (_, Outcome::Malformed) => {}
+            _ => exchange.detail = Some(both.into()),
         }
     }
 

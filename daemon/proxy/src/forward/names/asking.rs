@@ -15,12 +15,12 @@ use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RecordType};
 use tokio::time::timeout;
 
-use super::Error;
 use super::config::{ResolvConf, Search};
 use super::wires::Wires;
+use super::{Error, has_route};
 use crate::sockets::Sockets;
 
-/// What is known of one family is not held back longer for the other's sake (RFC 8305 §3 has the reason).
+/// What is known of one family is not held back longer for the other's sake.
 const OTHER_FAMILY: Duration = Duration::from_secs(1);
 
 /// Who is asked, and for which names.
@@ -34,10 +34,22 @@ pub(super) struct Asking {
     turn: Option<AtomicUsize>,
 }
 
+/// What is heard of the addresses of one family.
+enum Heard {
+    /// There may be none.
+    Found(Vec<IpAddr>),
+    /// Of neither family (RFC 8020).
+    NoSuchName,
+    /// A server says that it cannot tell.
+    Failure(Error),
+    /// Nobody says anything.
+    Silence(Error),
+}
+
 /// Why a name has no addresses.
 struct Missing {
     error: Error,
-    /// Nobody said anything.
+    /// Of one family at least nobody said anything.
     silent: bool,
 }
 
@@ -74,70 +86,79 @@ impl Asking {
         Err(failed.unwrap_or(Error::NoAddress))
     }
 
-    /// Of both families, at least one; one that fails is told of when the other has nothing.
+    /// Of both families, at least one. What one family has does not wait for long for the other, unless there is no way to
+    /// it from here; nor does a name that there is none of, though some servers say that when they know one family only
+    /// (RFC 4074 §4.2).
     async fn both(&self, name: &Name) -> Result<Vec<IpAddr>, Missing> {
         let first = self.turn.as_ref().map_or(0, |turn| turn.fetch_add(1, Ordering::Relaxed));
         let mut v6 = pin!(self.family(name, RecordType::AAAA, first));
         let mut v4 = pin!(self.family(name, RecordType::A, first));
-        let answers = tokio::select! {
+        let (one, other) = tokio::select! {
             first = &mut v6 => (first, v4),
             first = &mut v4 => (first, v6),
         };
-        let (one, other) = match answers {
-            (Ok(found), other) if !found.is_empty() => {
-                let other = timeout(OTHER_FAMILY, other).await.unwrap_or(Ok(Vec::new()));
-                return Ok([found, other.unwrap_or_default()].concat());
-            }
-            (one, other) => (one, other.await),
+        let is_enough = match &one {
+            Heard::Found(found) => found.iter().any(|address| has_route(&*self.sockets, *address)),
+            Heard::NoSuchName => true,
+            Heard::Failure(_) | Heard::Silence(_) => false,
         };
-        match (one, other) {
-            (_, Ok(found)) if !found.is_empty() => Ok(found),
-            (Err(Error::TimedOut), Err(Error::TimedOut)) => Err(Missing { error: Error::TimedOut, silent: true }),
-            (Err(error), _) | (_, Err(error)) => Err(Missing { error, silent: false }),
-            (Ok(_), Ok(_)) => Err(Missing { error: Error::NoAddress, silent: false }),
-        }
+        let other = match is_enough {
+            true => timeout(OTHER_FAMILY, other).await.unwrap_or(Heard::NoSuchName),
+            false => other.await,
+        };
+        let found = [&one, &other].map(|heard| if let Heard::Found(found) = heard { &found[..] } else { &[] }).concat();
+        let (error, silent) = match (one, other) {
+            _ if !found.is_empty() => return Ok(found),
+            (Heard::NoSuchName, _) | (_, Heard::NoSuchName) => (Error::NoAddress, false),
+            (Heard::Failure(error), _) | (_, Heard::Failure(error)) => (error, false),
+            (Heard::Silence(error), _) | (_, Heard::Silence(error)) => (error, true),
+            (Heard::Found(_), Heard::Found(_)) => (Error::NoAddress, false),
+        };
+        Err(Missing { error, silent })
     }
 
-    /// Of one family: there may be none.
-    async fn family(&self, name: &Name, family: RecordType, first: usize) -> Result<Vec<IpAddr>, Error> {
-        let (mut failed, count) = (None, self.servers.len());
+    /// Of one family.
+    async fn family(&self, name: &Name, family: RecordType, first: usize) -> Heard {
+        let (mut failure, mut silence, count) = (None, None, self.servers.len());
         let tries = count.saturating_mul(self.attempts);
         for server in self.servers.iter().cycle().skip(first % count.max(1)).take(tries) {
-            match self.ask(server, name, family).await {
-                Ok(found) => return Ok(found),
-                Err(Error::NoAddress) => return Ok(Vec::new()),
-                // That one of them said something tells more than that another was silent.
-                Err(error) if !matches!(failed, Some(Error::Failed(_))) => failed = Some(error),
-                Err(_) => {}
+            match self.ask(server, name, family).await.unwrap_or_else(Heard::from) {
+                Heard::Failure(error) => _ = failure.get_or_insert(error),
+                Heard::Silence(error) => _ = silence.get_or_insert(error),
+                heard => return heard,
             }
         }
-        Err(failed.unwrap_or(Error::NoAddress))
+        // That one of them said something tells more than that another was silent.
+        failure.map(Heard::Failure).or(silence.map(Heard::Silence)).unwrap_or(Heard::NoSuchName)
     }
 
     /// One server, by a resolver for this one question: nothing is kept that could be remembered, and a connection that
     /// the server has closed meanwhile would be found out by a failure.
-    async fn ask(&self, server: &NameServerConfig, name: &Name, family: RecordType) -> Result<Vec<IpAddr>, Error> {
+    async fn ask(&self, server: &NameServerConfig, name: &Name, family: RecordType) -> Result<Heard, NetError> {
         let mut config = ResolverConfig::default();
         config.name_servers = vec![server.clone()];
         let resolver = Resolver::builder_with_config(config, Wires::of(&self.sockets));
-        let resolver = resolver.with_options(self.options.clone()).build().map_err(Error::from)?;
-        let found = resolver.lookup(name.clone(), family).await.map_err(Error::from)?;
-        Ok(found.answers().iter().filter_map(|record| record.data.ip_addr()).collect())
+        let found = resolver.with_options(self.options.clone()).build()?.lookup(name.clone(), family).await?;
+        Ok(Heard::Found(found.answers().iter().filter_map(|record| record.data.ip_addr()).collect()))
     }
 }
 
-impl From<NetError> for Error {
+impl From<NetError> for Heard {
     fn from(error: NetError) -> Self {
-        let code = match &error {
+        let code = match error {
             NetError::Dns(DnsError::NoRecordsFound(none)) => none.response_code,
-            NetError::Dns(DnsError::ResponseCode(code)) => *code,
-            NetError::Timeout => return Self::TimedOut,
-            NetError::NoConnections => return Self::Failed("the name server cannot be reached".to_owned()),
-            _ => return Self::Failed(error.to_string()),
+            NetError::Dns(DnsError::ResponseCode(code)) => code,
+            NetError::Dns(error) => return Self::Failure(Error::Failed(error.to_string())),
+            NetError::Timeout => return Self::Silence(Error::TimedOut),
+            NetError::NoConnections => {
+                return Self::Silence(Error::Failed("the name server cannot be reached".to_owned()));
+            }
+            error => return Self::Silence(Error::Failed(error.to_string())),
         };
         match code {
-            ResponseCode::NoError | ResponseCode::NXDomain => Self::NoAddress,
-            code => Self::Failed(format!("the name server answered: {code}")),
+            ResponseCode::NoError => Self::Found(Vec::new()),
+            ResponseCode::NXDomain => Self::NoSuchName,
+            code => Self::Failure(Error::Failed(format!("the name server answered: {code}"))),
         }
     }
 }

@@ -133,7 +133,8 @@ impl ResolvConf {
         })
     }
 
-    /// Of the resolver of one server: one try, nothing cached, no other files.
+    /// Of the resolver of one server: one try (a datagram that is not answered is sent again meanwhile), nothing cached, no
+    /// other files.
     pub(super) fn options(&self) -> ResolverOpts {
         let mut options = ResolverOpts::default();
         options.timeout = self.timeout;
